@@ -1,0 +1,89 @@
+"""The sizes of the Multiway transformer, as data. Nothing here imports torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from backbones.errors import UsageError, unknown
+
+
+@dataclass(frozen=True, kw_only=True)
+class MultiwayConfig:
+    """Shape of one Multiway transformer.
+
+    The released BEiT-3 base and large are `attention="decoupled", sub_ln=True` (every module once per
+    modality). The giant of the paper (arXiv 2208.10442, Table 2) is `attention="shared", sub_ln=False,
+    vl_layers=3`. `experts="standard"` gives every module one set of weights for all modalities: the
+    "Standard Transformer" of the ablations.
+    """
+
+    image_size: int = 224  # pixels, square
+    patch_size: int = 16  # pixels
+    dim: int = 768
+    layers: int = 12
+    heads: int = 12
+    ffn_dim: int = 3072
+    vocab_size: int = 64010
+    max_text_positions: int = 1024  # rows of the text position table; the first two are never used
+    attention: Literal["shared", "decoupled"] = "decoupled"
+    experts: Literal["multiway", "standard"] = "multiway"
+    sub_ln: bool = True  # a LayerNorm before each output projection (Magneto)
+    vl_layers: int = 0  # top layers whose vision-language expert takes every token of a pair
+    final_norm: bool = True  # off for VQA and image classification, as in the official models
+    layer_norm_eps: float = 1e-5
+    drop_path: float = 0.0  # rate of the last layer; grows linearly from 0 at the first
+    checkpoint_activations: bool = False
+
+    def __post_init__(self) -> None:
+        if self.image_size % self.patch_size:
+            raise UsageError(
+                f"Image size {self.image_size} is not a multiple of the patch size {self.patch_size}. "
+                f"Take {round(self.image_size / self.patch_size) * self.patch_size}."
+            )
+        if self.dim % self.heads:
+            raise UsageError(f"Width {self.dim} cannot be split into {self.heads} heads. Change dim or heads.")
+        if self.experts == "standard" and (self.attention == "decoupled" or self.vl_layers):
+            raise UsageError(
+                "experts='standard' has one expert for all modalities: it goes with attention='shared' and vl_layers=0."
+            )
+        if not 0 <= self.vl_layers <= self.layers:
+            raise UsageError(f"vl_layers={self.vl_layers} does not fit into {self.layers} layers.")
+
+    @property
+    def grid(self) -> int:
+        """Patches along one side of the image."""
+        return self.image_size // self.patch_size
+
+
+_BASE = MultiwayConfig()
+_LARGE = MultiwayConfig(dim=1024, layers=24, heads=16, ffn_dim=4096)
+_GIANT = MultiwayConfig(
+    patch_size=14, dim=1408, layers=40, heads=16, ffn_dim=6144, attention="shared", sub_ln=False, vl_layers=3
+)
+_NANO = MultiwayConfig(
+    image_size=64, patch_size=8, dim=192, layers=6, heads=3, ffn_dim=768, vocab_size=2048, max_text_positions=130
+)
+
+CONFIGS: dict[str, MultiwayConfig] = {
+    "multiway_nano": _NANO,
+    **{f"beit3_base_patch16_{size}": replace(_BASE, image_size=size) for size in (224, 384, 480, 768)},
+    **{f"beit3_large_patch16_{size}": replace(_LARGE, image_size=size) for size in (224, 384, 480, 768)},
+    "beit3_giant_patch14_224": _GIANT,
+}
+
+
+def config(name: str) -> MultiwayConfig:
+    """The configuration of a named Multiway size.
+
+    Raises:
+        UsageError: the name is unknown; the message has the nearest ones.
+    """
+    if name not in CONFIGS:
+        raise unknown("backbone", name, CONFIGS, hint="Any timm model is 'timm/<name>' (vision-only tasks).")
+    return CONFIGS[name]
+
+
+def family(name: str) -> str:
+    """Which recipe a backbone takes: 'nano', 'base', 'large' or 'giant'; a timm model takes 'base'."""
+    return next((size for size in ("nano", "large", "giant") if f"_{size}" in name), "base")

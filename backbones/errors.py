@@ -1,0 +1,28 @@
+"""Errors that a user can mend: one paragraph that says what is wrong, where, and how to fix it."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class InputError(Exception):
+    """Data, weights or a machine that cannot be worked with. The message is the whole paragraph."""
+
+    exit_code = 1
+
+
+class UsageError(InputError):
+    """A wrong call: an unknown name, an option that does not fit."""
+
+    exit_code = 2
+
+
+def unknown(kind: str, name: str, known: Iterable[str], *, hint: str = "") -> UsageError:
+    """The error for a name that is not in a registry: it shows the nearest names, else all of them."""
+    known = sorted(known)
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    if not near:
+        near = [other for other in known if name.lower() in other.lower()][:3]
+    offer = f"Did you mean {', '.join(near)}?" if near else f"Known: {', '.join(known) or 'none'}."
+    return UsageError(" ".join(part for part in (f"Unknown {kind} '{name}'.", offer, hint) if part))

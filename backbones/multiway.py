@@ -1,0 +1,346 @@
+"""The Multiway transformer: self-attention over all tokens, one feed-forward expert per modality.
+
+Tokens travel as one tensor per modality ("streams"), because every projection, norm and feed-forward of
+the decoupled form is applied to one modality at a time; they meet only inside the attention. Parameters
+carry the names of the official implementation, in which expert A is vision and expert B is language, so
+that official checkpoints load as they are. Source of the layer's form: "Image as a Foreign Language"
+(arXiv 2208.10442) and Magneto (arXiv 2210.06423) for the sub-LayerNorms.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from backbones.cache import KeyValueCache
+from backbones.config import MultiwayConfig
+from backbones.linear import Linear
+from backbones.positions import UNUSED_ROWS, PositionTable, image_positions
+
+IMAGE, TEXT, PAIR = "A", "B", "VL"
+
+
+class Encoded(NamedTuple):
+    """What the transformer returns.
+
+    tokens: [batch, image tokens + text tokens, dim]; the image comes first and starts with its class token.
+    image_length: how many of the tokens are the image's (0 for text alone).
+    layers: the tokens after each layer that was asked for, before the final norm.
+    """
+
+    tokens: Tensor
+    image_length: int
+    layers: tuple[Tensor, ...] = ()
+
+    @property
+    def image(self) -> Tensor:
+        return self.tokens[:, : self.image_length]
+
+    @property
+    def text(self) -> Tensor:
+        return self.tokens[:, self.image_length :]
+
+
+def _experts(make: Callable[[], nn.Module], names: Sequence[str]) -> nn.Module:
+    """One module per expert name, or a single one for all when there are no names."""
+    return nn.ModuleDict({name: make() for name in names}) if names else make()
+
+
+def _expert(module: nn.Module, name: str) -> nn.Module:
+    return module[name] if isinstance(module, nn.ModuleDict) else module
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention over the concatenated streams."""
+
+    def __init__(self, config: MultiwayConfig, experts: Sequence[str]) -> None:
+        super().__init__()
+        self.heads = config.heads
+
+        def projection() -> nn.Module:
+            return Linear(config.dim, config.dim)
+
+        self.k_proj = _experts(projection, experts)
+        self.v_proj = _experts(projection, experts)
+        self.q_proj = _experts(projection, experts)
+        self.out_proj = _experts(projection, experts)
+        self.inner_attn_ln = (
+            _experts(lambda: nn.LayerNorm(config.dim, eps=config.layer_norm_eps), experts) if config.sub_ln else None
+        )
+
+    def _project(self, projection: nn.Module, streams: dict[str, Tensor]) -> Tensor:
+        """Streams of [batch, n, dim] -> [batch, heads, sum of n, dim / heads]."""
+        parts = [_expert(projection, name)(tokens) for name, tokens in streams.items()]
+        joined = parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+        return joined.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+    def forward(
+        self, streams: dict[str, Tensor], bias: Tensor | None, cache: KeyValueCache | None, layer: int
+    ) -> dict[str, Tensor]:
+        query = self._project(self.q_proj, streams)
+        key = self._project(self.k_proj, streams)
+        value = self._project(self.v_proj, streams)
+        if cache is not None:
+            key, value = cache.append(layer, key, value)
+        if bias is not None:
+            bias = bias.to(query.dtype)
+        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=bias).transpose(1, 2).flatten(2)
+        out = {}
+        lengths = [tokens.shape[1] for tokens in streams.values()]
+        for name, part in zip(streams, mixed.split(lengths, dim=1), strict=True):
+            if self.inner_attn_ln is not None:
+                part = _expert(self.inner_attn_ln, name)(part)
+            out[name] = _expert(self.out_proj, name)(part)
+        return out
+
+
+class FeedForward(nn.Module):
+    """One expert: [batch, n, dim] -> [batch, n, dim]."""
+
+    def __init__(self, config: MultiwayConfig) -> None:
+        super().__init__()
+        self.fc1 = Linear(config.dim, config.ffn_dim)
+        self.fc2 = Linear(config.ffn_dim, config.dim)
+        self.ffn_layernorm = nn.LayerNorm(config.ffn_dim, eps=config.layer_norm_eps) if config.sub_ln else None
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        hidden = self.fc1.forward_gelu(tokens)
+        if self.ffn_layernorm is not None:
+            hidden = self.ffn_layernorm(hidden)
+        return self.fc2(hidden)
+
+
+class Layer(nn.Module):
+    """Pre-norm attention and feed-forward, each with a residual and stochastic depth."""
+
+    def __init__(self, config: MultiwayConfig, index: int) -> None:
+        super().__init__()
+        self.index = index
+        self.drop_path = config.drop_path * index / max(config.layers - 1, 1)
+        self.has_pair_expert = index >= config.layers - config.vl_layers
+        ffn_experts = () if config.experts == "standard" else (IMAGE, TEXT)
+        attention_experts = ffn_experts if config.attention == "decoupled" else ()
+        if self.has_pair_expert:
+            ffn_experts = (*ffn_experts, PAIR)
+
+        def norm() -> nn.Module:
+            return nn.LayerNorm(config.dim, eps=config.layer_norm_eps)
+
+        self.self_attn = Attention(config, attention_experts)
+        self.self_attn_layer_norm = _experts(norm, attention_experts)
+        self.ffn = _experts(lambda: FeedForward(config), ffn_experts)
+        self.final_layer_norm = _experts(norm, ffn_experts)
+
+    def _residual(self, streams: dict[str, Tensor], update: dict[str, Tensor]) -> dict[str, Tensor]:
+        """streams + update; in training a sample's whole update is dropped with the layer's rate."""
+        if self.training and self.drop_path > 0:
+            first = next(iter(update.values()))
+            # One draw for a sample, shared by its image and its text.
+            kept = first.new_empty(first.shape[0], 1, 1).bernoulli_(1 - self.drop_path).div_(1 - self.drop_path)
+            update = {name: part * kept for name, part in update.items()}
+        return {name: tokens + update[name] for name, tokens in streams.items()}
+
+    def forward(
+        self, streams: dict[str, Tensor], bias: Tensor | None, cache: KeyValueCache | None
+    ) -> dict[str, Tensor]:
+        normed = {name: _expert(self.self_attn_layer_norm, name)(tokens) for name, tokens in streams.items()}
+        streams = self._residual(streams, self.self_attn(normed, bias, cache, self.index))
+        fused = self.has_pair_expert and len(streams) > 1
+        update = {}
+        for name, tokens in streams.items():
+            expert = PAIR if fused else name
+            update[name] = _expert(self.ffn, expert)(_expert(self.final_layer_norm, expert)(tokens))
+        return self._residual(streams, update)
+
+
+class VisionEmbedding(nn.Module):
+    """Image -> class token and patch tokens, without positions."""
+
+    def __init__(self, config: MultiwayConfig) -> None:
+        super().__init__()
+        self.proj = nn.Conv2d(3, config.dim, kernel_size=config.patch_size, stride=config.patch_size)
+        self.mask_token = nn.Parameter(torch.zeros(1, 1, config.dim))
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, config.dim))
+
+    def forward(self, image: Tensor, masked: Tensor | None) -> Tensor:
+        """[batch, 3, height, width] -> [batch, 1 + patches, dim]; `masked` [batch, patches], 1 = masked."""
+        patches = self.proj(image).flatten(2).transpose(1, 2)
+        if masked is not None:
+            patches = torch.where(masked.bool().unsqueeze(-1), self.mask_token.to(patches.dtype), patches)
+        return torch.cat([self.cls_token.to(patches.dtype).expand(len(patches), -1, -1), patches], dim=1)
+
+
+class Encoder(nn.Module):
+    """Position tables, layers and the final norm (named as in the official checkpoints)."""
+
+    def __init__(self, config: MultiwayConfig) -> None:
+        super().__init__()
+        image_rows = UNUSED_ROWS + 1 + config.grid**2
+        self.embed_positions = nn.ModuleDict(
+            {
+                IMAGE: PositionTable(image_rows, config.dim),
+                TEXT: PositionTable(config.max_text_positions, config.dim),
+            }
+        )
+        self.layers = nn.ModuleList([Layer(config, index) for index in range(config.layers)])
+        norm_experts = (IMAGE, TEXT) if config.attention == "decoupled" else ()
+        self.layer_norm = (
+            _experts(lambda: nn.LayerNorm(config.dim, eps=config.layer_norm_eps), norm_experts)
+            if config.final_norm
+            else None
+        )
+
+
+class Multiway(nn.Module):
+    """One Multiway transformer for images, texts and image-text pairs."""
+
+    def __init__(self, config: MultiwayConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.text_embed = nn.Embedding(config.vocab_size, config.dim)
+        self.vision_embed = VisionEmbedding(config)
+        self.encoder = Encoder(config)
+        self.reset_parameters()
+
+    prefix_tokens = 1  # the class token in front of the patches
+
+    @property
+    def dim(self) -> int:
+        return self.config.dim
+
+    @property
+    def num_layers(self) -> int:
+        return self.config.layers
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Linear weights: normal with std 0.02, cut at one std, biases 0 (the official wrapper's rule)."""
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.trunc_normal_(module.weight, std=0.02, a=-0.02, b=0.02)
+                nn.init.zeros_(module.bias)
+        nn.init.normal_(self.text_embed.weight, std=self.config.dim**-0.5)
+
+    def forward(
+        self,
+        image: Tensor | None = None,
+        text: Tensor | None = None,
+        *,
+        text_padding: Tensor | None = None,
+        vision_masked: Tensor | None = None,
+        attn_mask: Tensor | None = None,
+        text_start: int = 0,
+        cache: KeyValueCache | None = None,
+        layers: Sequence[int] = (),
+    ) -> Encoded:
+        """Encode images, texts or pairs.
+
+        Args:
+            image: float [batch, 3, height, width], normalised by the task; sides are multiples of the
+                patch size. Another size than the configured one takes interpolated positions.
+            text: int64 [batch, length] token ids.
+            text_padding: bool or int [batch, length], 1 = padding (never attended to).
+            vision_masked: bool or int [batch, patches], 1 = replaced by the mask token.
+            attn_mask: bool or int [queries, keys], 1 = may not attend; keys include cached ones.
+            text_start: position of the first text token; more than 0 when earlier ones are in `cache`.
+            cache: keys and values of earlier calls; this call's are appended to it.
+            layers: indices of the layers whose output is wanted in `Encoded.layers`.
+
+        Raises:
+            ValueError: neither image nor text, or padding together with a cache.
+        """
+        if image is None and text is None:
+            raise ValueError("Multiway needs an image, a text or both.")
+        if cache is not None and text_padding is not None:
+            raise ValueError("A key/value cache holds no padding: pass unpadded text with a cache.")
+        streams = {}
+        if image is not None:
+            streams[IMAGE] = self._embed_image(image, vision_masked)
+        if text is not None:
+            streams[TEXT] = self._embed_text(text, text_padding, text_start)
+        image_length = streams[IMAGE].shape[1] if image is not None else 0
+        bias = _attention_bias(attn_mask, text_padding, image_length, like=next(iter(streams.values())))
+
+        kept = {}
+        for layer in self.encoder.layers:
+            if self.config.checkpoint_activations and self.training:
+                streams = checkpoint(layer, streams, bias, cache, use_reentrant=False)
+            else:
+                streams = layer(streams, bias, cache)
+            if layer.index in layers:
+                kept[layer.index] = _join(streams)
+        if self.encoder.layer_norm is not None:
+            streams = {name: _expert(self.encoder.layer_norm, name)(tokens) for name, tokens in streams.items()}
+        return Encoded(_join(streams), image_length, tuple(kept[index] for index in layers))
+
+    def maps(self, image: Tensor, layers: Sequence[int]) -> tuple[Tensor, ...]:
+        """Patch tokens after the given layers as [batch, dim, height / patch, width / patch] maps.
+
+        No class token and no final norm: what dense heads take.
+        """
+        height, width = (side // self.config.patch_size for side in image.shape[-2:])
+        encoded = self(image, layers=layers)
+        return tuple(tokens[:, 1:].transpose(1, 2).unflatten(2, (height, width)) for tokens in encoded.layers)
+
+    def layer_id(self, name: str) -> int:
+        """Depth of a parameter for layer-wise learning-rate decay: 0 embeddings … layers + 1 the final norm."""
+        if "embed" in name:
+            return 0
+        if ".layers." in f".{name}":
+            return int(name.split("layers.")[1].split(".")[0]) + 1
+        return self.num_layers + 1
+
+    def no_weight_decay(self) -> set[str]:
+        """Parameters of two or more dimensions that weight decay leaves alone, as in the official code."""
+        return {"encoder.embed_positions.A.weight", "vision_embed.cls_token"}
+
+    def freeze_unused_by_images(self) -> None:
+        """Freeze what encoding an image alone never touches: they get no gradient and need no optimizer state."""
+        for name, parameter in self.named_parameters():
+            if name.startswith(("text_embed.", "vision_embed.mask_token")) or {TEXT, PAIR} & set(name.split(".")):
+                parameter.requires_grad_(False)
+
+    def own_key(self, name: str) -> str | None:
+        """The name in this module of a tensor in a checkpoint file; None when it belongs to a head."""
+        return name if name.startswith(("text_embed.", "vision_embed.", "encoder.")) else None
+
+    def _embed_image(self, image: Tensor, masked: Tensor | None) -> Tensor:
+        grid = tuple(side // self.config.patch_size for side in image.shape[-2:])
+        tokens = self.vision_embed(image, masked)
+        return tokens + image_positions(self.encoder.embed_positions[IMAGE].weight, grid).to(tokens.dtype)
+
+    def _embed_text(self, text: Tensor, padding: Tensor | None, start: int) -> Tensor:
+        first = UNUSED_ROWS + start
+        table = self.encoder.embed_positions[TEXT].weight
+        if first + text.shape[1] > len(table):
+            raise ValueError(f"Text ends at position {start + text.shape[1]}; there are {len(table) - UNUSED_ROWS}.")
+        tokens = self.text_embed(text) + table[first : first + text.shape[1]]
+        return tokens if padding is None else tokens * (1 - padding.to(tokens.dtype)).unsqueeze(-1)
+
+
+def _join(streams: dict[str, Tensor]) -> Tensor:
+    parts = list(streams.values())
+    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+
+
+def _attention_bias(
+    attn_mask: Tensor | None, text_padding: Tensor | None, image_length: int, *, like: Tensor
+) -> Tensor | None:
+    """What is added to the attention scores, broadcastable to [batch, heads, queries, keys].
+
+    Blocked pairs get -1e8 and padded keys -inf, as in the official code: the difference shows in rows in
+    which everything is blocked.
+    """
+    bias = None
+    if attn_mask is not None:
+        bias = like.new_zeros(attn_mask.shape).masked_fill_(attn_mask.bool(), -1e8)[None, None]
+    if text_padding is not None:
+        keys = F.pad(text_padding.bool(), (image_length, 0))
+        padded = like.new_zeros(keys.shape).masked_fill_(keys, float("-inf"))[:, None, None]
+        bias = padded if bias is None else bias + padded
+    return bias

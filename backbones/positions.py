@@ -1,0 +1,44 @@
+"""Position tables of the Multiway transformer.
+
+Rows 0 and 1 of each table are never used (an offset that the official models inherited from fairseq). The
+image table goes on with the class token and the patches in row-major order.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+UNUSED_ROWS = 2
+
+
+class PositionTable(nn.Module):
+    """A learned table [rows, dim]; small random rows at first."""
+
+    def __init__(self, rows: int, dim: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(rows, dim))
+        nn.init.trunc_normal_(self.weight, std=0.02)
+
+
+def image_positions(table: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Positions of the class token and of `grid` = (rows, columns) patches: [1 + rows * columns, dim]."""
+    return resize_image_table(table, grid)[UNUSED_ROWS:]
+
+
+def resize_image_table(table: Tensor, grid: tuple[int, int]) -> Tensor:
+    """The image position table for another grid of patches.
+
+    The unused rows and the class token's stay; the square patch grid is resized bicubically with
+    align_corners=False, which is what the official fine-tuning code does.
+    """
+    side = math.isqrt(len(table) - UNUSED_ROWS - 1)
+    if grid == (side, side):
+        return table
+    kept, patches = table[: UNUSED_ROWS + 1], table[UNUSED_ROWS + 1 :]
+    square = patches.float().reshape(1, side, side, -1).permute(0, 3, 1, 2)
+    resized = F.interpolate(square, size=grid, mode="bicubic", align_corners=False)
+    return torch.cat([kept, resized.flatten(2).squeeze(0).T.to(table.dtype)])

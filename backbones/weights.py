@@ -1,0 +1,182 @@
+"""Reading and writing weights without ever running code from a file.
+
+Official checkpoints are `{"model": state dict}` pickles under the key names that our modules carry too; they
+are read with `torch.load(weights_only=True)`. Our own files are safetensors.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import pickle
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from backbones.errors import InputError
+from backbones.positions import UNUSED_ROWS, resize_image_table
+
+TRUNK = "beit3."  # what official checkpoints put before the transformer's own names
+IMAGE_TABLE = TRUNK + "encoder.embed_positions.A.weight"
+WRAPPERS = ("model", "module", "state_dict")
+# In some released files but not in every model that loads them: the heads of pretraining and the final norm.
+OPTIONAL = ("mlm_head.", "mim_head.", TRUNK + "encoder.layer_norm.")
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """What a checkpoint gave to a model and what it did not."""
+
+    loaded: int  # tensors
+    fresh: tuple[str, ...]  # in the model but not in the file: kept as initialised
+    ignored: tuple[str, ...]  # in the file, of no use to this model
+    resized: tuple[str, ...]  # position tables interpolated to another image size
+
+
+def sha256(path: str | Path) -> str:
+    """Hex digest of a file."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def require(path: str | Path) -> None:
+    """Raise an InputError when there is no such file."""
+    if not Path(path).is_file():
+        raise InputError(f"No weights file at {path}. Give the path of a .safetensors or .pth file.")
+
+
+def metadata(path: str | Path) -> dict[str, str]:
+    """What `save` wrote beside the tensors."""
+    with safe_open(path, framework="pt") as file:
+        return file.metadata() or {}
+
+
+def read(path: str | Path) -> dict[str, Tensor]:
+    """The state dict of a .safetensors file or of a PyTorch pickle, tensors on the CPU.
+
+    Raises:
+        InputError: the file is absent, truncated, not a checkpoint, or a pickle that would run code.
+    """
+    path = Path(path)
+    require(path)
+    if path.suffix == ".safetensors":
+        try:
+            return load_file(path)
+        except SafetensorError as error:
+            raise InputError(f"{path} is not a whole safetensors file ({error}). Copy or download it again.") from error
+    return _read_pickle(path)
+
+
+def _read_pickle(path: Path) -> dict[str, Tensor]:
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        # torch says so both of a pickle that wants to call something and of one that it cannot parse.
+        if "weights_only" in str(error) and ("GLOBAL" in str(error) or "Unsupported" in str(error)):
+            raise InputError(
+                f"{path} holds more than tensors: loading it could run code, so it was not loaded. Save the plain "
+                "state dict in the environment that made the file, best as .safetensors, and give that."
+            ) from error
+        raise InputError(f"{path} is not a PyTorch checkpoint. Copy or download it again.") from error
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(f"{path} is truncated or damaged ({first_line}). Copy or download it again.") from error
+    for wrapper in WRAPPERS:
+        if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
+            content = content[wrapper]
+            break
+    if not isinstance(content, dict) or not content or not all(isinstance(v, Tensor) for v in content.values()):
+        raise InputError(f"{path} has no state dict (tensors by name, perhaps under one of {', '.join(WRAPPERS)}).")
+    return content
+
+
+def save(state: dict[str, Tensor], path: str | Path, *, metadata: dict[str, str] | None = None) -> None:
+    """Write a state dict as safetensors; the file appears only once it is whole."""
+    path = Path(path)
+    partial = path.with_name(path.name + ".partial")
+    # No two tensors may share memory in a safetensors file.
+    save_file({name: tensor.detach().cpu().contiguous().clone() for name, tensor in state.items()}, partial, metadata)
+    partial.replace(path)
+
+
+def load(model: nn.Module, path: str | Path, *, new_heads: bool = False) -> LoadReport:
+    """Load a checkpoint into a bare backbone, or into a task model that holds one as `beit3`.
+
+    Every tensor of the model must be in the file with its shape, except: frozen parameters (the parts that a
+    task never uses, which some released files lack), and with `new_heads` everything outside the backbone
+    (fine-tuning starts a head afresh; a head of the right shape is taken over). A bare backbone takes no
+    head. Image position tables of another size are interpolated. Pretraining heads, and a final norm that
+    the model does without, are ignored.
+
+    Raises:
+        InputError: unreadable file (see `read`) or a mismatch; the message lists missing, unexpected and
+            wrongly shaped keys. The model is unchanged then.
+    """
+    backbone = getattr(model, "beit3", model)
+    prefix = "" if backbone is model else TRUNK
+    new_heads = new_heads or backbone is model
+    own = {_canonical(name, backbone, prefix): tensor for name, tensor in model.state_dict().items()}
+    state = {_canonical(name, backbone, ""): tensor for name, tensor in read(path).items()}
+    resized = _resize_positions(state, own)
+
+    def is_free(name: str) -> bool:
+        return new_heads and not name.startswith(TRUNK)
+
+    wrong = [name for name in state if name in own and state[name].shape != own[name].shape]
+    ignored = [name for name in state if name not in own and (is_free(name) or name.startswith(OPTIONAL))]
+    ignored += [name for name in wrong if is_free(name)]
+    frozen = {_canonical(name, backbone, prefix) for name, p in model.named_parameters() if not p.requires_grad}
+    absent = [name for name in own if name not in state or name in ignored]
+    fresh = [name for name in absent if name in frozen or is_free(name)]
+    problems = {
+        "missing": [name for name in absent if name not in fresh],
+        "unexpected": [name for name in state if name not in own and name not in ignored],
+        "wrongly shaped": [
+            f"{name} ({_shape(state[name])} in the file, {_shape(own[name])} in the model)"
+            for name in wrong
+            if name not in ignored
+        ],
+    }
+    if any(problems.values()):
+        raise InputError(_mismatch(path, problems))
+    wanted = {name: tensor for name, tensor in state.items() if name in own and name not in ignored}
+    names = {_canonical(name, backbone, prefix): name for name in model.state_dict()}
+    model.load_state_dict({names[name]: tensor for name, tensor in wanted.items()}, strict=False)
+    return LoadReport(len(wanted), tuple(fresh), tuple(ignored), tuple(resized))
+
+
+def _canonical(name: str, backbone: nn.Module, prefix: str) -> str:
+    """The name under which a task model holds a tensor: `beit3.` before those of the backbone.
+
+    `prefix` is what the backbone's names already carry; files come with and without `beit3.`.
+    """
+    if name.startswith(TRUNK) or (prefix and not name.startswith(prefix)):
+        return name
+    inside = backbone.own_key(name)
+    return name if inside is None else TRUNK + inside
+
+
+def _resize_positions(state: dict[str, Tensor], own: dict[str, Tensor]) -> list[str]:
+    if IMAGE_TABLE not in state or IMAGE_TABLE not in own or state[IMAGE_TABLE].shape == own[IMAGE_TABLE].shape:
+        return []
+    side = math.isqrt(len(own[IMAGE_TABLE]) - UNUSED_ROWS - 1)
+    state[IMAGE_TABLE] = resize_image_table(state[IMAGE_TABLE], (side, side))
+    return [IMAGE_TABLE]
+
+
+def _shape(tensor: Tensor) -> str:
+    return "x".join(str(size) for size in tensor.shape) or "scalar"
+
+
+def _mismatch(path: str | Path, problems: dict[str, list[str]]) -> str:
+    lines = [f"The weights in {path} do not fit this model."]
+    for title, names in problems.items():
+        if names:
+            more = f" and {len(names) - 8} more" if len(names) > 8 else ""
+            lines.append(f"{title.capitalize()} ({len(names)}): {', '.join(names[:8])}{more}.")
+    lines.append("Take the checkpoint of this backbone and task, or name the backbone that the file belongs to.")
+    return " ".join(lines)

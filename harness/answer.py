@@ -1,0 +1,58 @@
+"""What a command answers: data for programs, a rendering for people."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from leaderboards.rows import ResultRow
+
+
+@dataclass(frozen=True)
+class Answer:
+    """data: JSON-able. show: prints it for people. ok: whether everything asked for was done."""
+
+    data: Any
+    show: Callable[[Console], None]
+    ok: bool = True
+
+
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Callable[[Console], None]:
+    """A rendering as a table; long cells wrap."""
+
+    def show(console: Console) -> None:
+        from rich import box
+        from rich.table import Table
+
+        drawn = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+        for column in columns:
+            drawn.add_column(column, overflow="fold")
+        for row in rows:
+            drawn.add_row(*row)
+        console.print(drawn, markup=False)
+
+    return show
+
+
+def rows_table(title: str, rows: Sequence[ResultRow]) -> Callable[[Console], None]:
+    """Result rows: the number, its interval and what it is over."""
+    return table(
+        title,
+        ("task", "split", "metric", "value", "95% interval", "n", "backbone"),
+        [
+            (
+                row.task,
+                row.split,
+                row.metric,
+                f"{row.value:.3f} {'%' if row.unit == 'percent' else row.unit}",
+                f"{row.low:.3f} – {row.high:.3f}",
+                f"{row.n:,}",
+                row.backbone,
+            )
+            for row in rows
+        ],
+    )

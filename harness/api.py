@@ -1,0 +1,207 @@
+"""The stages as functions: what the command line calls, and what a Python program may.
+
+import harness
+rows = harness.run("imagenet", backbone="multiway_nano", data="runs/toy")
+"""
+
+from __future__ import annotations
+
+import datetime
+import uuid
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from backbones import weights as weight_files
+from harness import distributed, provenance
+from harness.device import describe, device, peak_memory, precision
+from harness.experiment import Experiment, limited, plan
+from harness.inference import Predicted
+from harness.inference import predict as predict_split
+from harness.progress import note, track
+from harness.scoring import origin_file, origin_of, score_file
+from harness.training import Trained, fine_tune
+from harness.workdir import WorkDir, opened, write_json
+from leaderboards import rows as result_rows
+from leaderboards.rows import ResultRow
+from tasks import registry
+from tasks.adapter import Finding
+
+RESULTS = "results.csv"
+
+
+def run(
+    tasks: str | Sequence[str], *, out: str | Path = "runs", log: Sequence[str] = (), **options: Any
+) -> list[ResultRow]:
+    """Fine-tune, predict and score: one folder per task under `out`, rows added to `out/results.csv`.
+
+    The same call again goes on where an interrupted one stopped, and recomputes no stage that is complete.
+
+    Args:
+        tasks: one task name or several.
+        log: "tensorboard" and "wandb" for these besides local files.
+        options: see `harness.experiment.plan`.
+    """
+    names = [tasks] if isinstance(tasks, str) else list(tasks)
+    experiments = [plan(name, out=out, **options) for name in names]  # every name is right before anything starts
+    distributed.start()
+    return [row for experiment in experiments for row in _run_one(experiment, Path(out) / RESULTS, log)]
+
+
+def _run_one(experiment: Experiment, results: Path, log: Sequence[str]) -> list[ResultRow]:
+    adapter = experiment.adapter
+    train = experiment.samples(adapter.train_split)
+    test = experiment.samples(experiment.split)
+    digest = weight_files.sha256(_existing(experiment.weights)) if experiment.weights else ""
+    data = {name: provenance.data_sha256(samples) for name, samples in (("train", train), ("test", test))}
+    identity = experiment.identity(weights_sha256=digest, data=data, stage="run")
+    with opened(experiment.folder, identity) as work:
+        note(f"{adapter.name}: {len(train)} training and {len(test)} {experiment.split} samples -> {work.folder}")
+        final = work.checkpoints / "final.safetensors"
+        if final.exists():
+            trained = Trained(final, float(weight_files.metadata(final)["train_seconds"]))
+        else:
+            model = experiment.build_model()
+            if experiment.weights:
+                _report(weight_files.load(model, experiment.weights, new_heads=True), experiment.weights)
+            items = adapter.train_set(train, experiment.recipe, experiment.data)
+            trained = fine_tune(model, items, experiment.recipe, folder=work.checkpoints, seed=experiment.seed, log=log)
+        origin = {
+            "weights_sha256": digest,
+            "recipe": experiment.recipe.name,
+            "recipe_altered": " ".join(experiment.altered),
+            "recipe_sha256": provenance.recipe_sha256(experiment.recipe),
+            "train_seconds": round(trained.seconds, 1),
+        }
+        path = _predict(experiment, work, trained.weights, origin)
+        return _score(experiment, work, path, results)
+
+
+def predict(
+    task: str, *, backbone: str, weights: str | Path, out: str | Path = "runs", name: str | None = None, **options: Any
+) -> Path:
+    """Predict a split with fine-tuned weights (ours or official ones); returns the predictions file.
+
+    Every tensor of backbone and head must be in the file. For options see `harness.experiment.plan`.
+    """
+    named = name or f"{backbone.replace('/', '-')}-{Path(weights).stem}"
+    experiment = plan(task, backbone=backbone, weights=weights, out=out, name=named, **options)
+    distributed.start()
+    digest = weight_files.sha256(_existing(experiment.weights))
+    data = {"test": provenance.data_sha256(experiment.samples(experiment.split))}
+    identity = experiment.identity(weights_sha256=digest, data=data, stage="predict")
+    with opened(experiment.folder, identity) as work:
+        return _predict(experiment, work, experiment.weights, {"weights_sha256": digest})
+
+
+def score(
+    task: str,
+    predictions: str | Path,
+    *,
+    data: str | Path,
+    split: str | None = None,
+    limit: int | None = None,
+    seed: int = 0,
+    results: str | Path | None = None,
+) -> list[ResultRow]:
+    """Score a predictions file of ours or of anyone's against the annotations; needs no model and no image.
+
+    Args:
+        results: a results file to add the rows to.
+    """
+    adapter = registry.get(task)
+    split = split or adapter.eval_split
+    adapter.split(split)
+    samples = limited(adapter.samples(adapter.data_folder(Path(data)), split), limit)
+    path = Path(predictions)
+    origin = origin_of(path)
+    facts = {"run_id": uuid.uuid4().hex[:12], "started": _now()} | {
+        key: origin.pop(key) for key in ("run_id", "started") if key in origin
+    }
+    rows = score_file(path, adapter, samples, split=split, seed=seed, origin=origin, **facts)
+    if results is not None:
+        result_rows.write(Path(results), rows)
+    return rows
+
+
+def check(tasks: str | Sequence[str], *, data: str | Path, decode: bool = False) -> dict[str, list[Finding]]:
+    """What each task finds in its data folder; `decode` opens every image too."""
+    names = [tasks] if isinstance(tasks, str) else list(tasks)
+    found = {}
+    for name in names:
+        adapter = registry.get(name)
+        found[name] = adapter.check(adapter.data_folder(Path(data)), decode=decode, progress=track)
+    return found
+
+
+def _predict(experiment: Experiment, work: WorkDir, weights: Path, origin: dict[str, Any]) -> Path:
+    target = work.predictions(experiment.split)
+    if target.exists() and origin_file(target).exists():
+        return target
+    samples = experiment.samples(experiment.split)
+    model = experiment.build_model()
+    weight_files.load(model, weights)
+    items = experiment.adapter.eval_set(samples, experiment.recipe, experiment.data)
+    predicted = predict_split(model, items, samples, experiment.recipe, target=target)
+    if distributed.rank() == 0:
+        # Written before the score: it says who predicted, whoever scores.
+        write_json(origin_file(target), {**origin, **_origin(experiment, work, model, predicted)})
+    distributed.barrier()
+    return target
+
+
+def _origin(experiment: Experiment, work: WorkDir, model: Any, predicted: Predicted) -> dict[str, Any]:
+    where = device()
+    speed = predicted.samples / predicted.seconds if predicted.samples else None
+    return {
+        "backbone": experiment.backbone,
+        "weights": experiment.weights.name if experiment.weights else "",
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "resolution": experiment.recipe.image_size,
+        "device": describe(where),
+        "precision": precision(experiment.recipe.precision, where),
+        "processes": distributed.world_size(),
+        "predict_seconds": round(predicted.seconds, 2),
+        "samples_per_second": round(speed, 2) if speed else None,
+        "peak_memory": peak_memory(where),
+        "run_id": work.run_id,
+        "started": work.started,
+    }
+
+
+def _score(experiment: Experiment, work: WorkDir, path: Path, results: Path) -> list[ResultRow]:
+    rows: list[ResultRow] = []
+    if distributed.rank() == 0:
+        origin = {key: value for key, value in origin_of(path).items() if key not in ("run_id", "started")}
+        rows = score_file(
+            path,
+            experiment.adapter,
+            experiment.samples(experiment.split),
+            split=experiment.split,
+            seed=experiment.seed,
+            run_id=work.run_id,
+            started=work.started,
+            origin=origin,
+        )
+        write_json(work.result, [asdict(row) for row in rows])
+        result_rows.write(results, rows)
+    return distributed.from_main(rows)
+
+
+def _existing(path: Path) -> Path:
+    weight_files.require(path)
+    return path
+
+
+def _report(report: weight_files.LoadReport, path: Path) -> None:
+    note(f"{path.name}: {report.loaded} tensors loaded")
+    groups = {"freshly initialised": report.fresh, "not used": report.ignored, "resized": report.resized}
+    for text, names in groups.items():
+        if names:
+            more = f" and {len(names) - 6} more" if len(names) > 6 else ""
+            note(f"  {text} ({len(names)}): {', '.join(names[:6])}{more}")
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

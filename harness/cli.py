@@ -1,0 +1,89 @@
+"""The command line. Heavy imports happen inside the command that needs them."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+
+from backbones.errors import InputError
+from harness.answer import Answer
+from harness.commands import COMMANDS
+from leaderboards.rows import ResultsError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status: 0 done, 1 not done, 2 wrong call."""
+    args = _parser().parse_args(arguments)
+    try:
+        # Libraries print; standard output is for the answer.
+        with contextlib.redirect_stdout(sys.stderr):
+            answer = args.run(args)
+    except (InputError, ResultsError) as error:
+        return _fail(args, str(error), error.exit_code)
+    except KeyboardInterrupt:
+        return _fail(args, "Interrupted. The same command goes on where it stopped.", 130)
+    except Exception as error:
+        return _fail(args, _unexpected(error), 1)
+    finally:
+        _leave_processes()
+    _print(answer, as_json=args.json)
+    return 0 if answer.ok else 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="harness",
+        description="Fine-tune a Multiway (BEiT-3) backbone on a benchmark, score it, keep the row.",
+    )
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    for command in COMMANDS:
+        name = command.__name__.rpartition(".")[2].rstrip("_")
+        sub = commands.add_parser(name, help=command.HELP, description=command.HELP)
+        command.add_arguments(sub)
+        sub.add_argument("--json", action="store_true", help="answer in JSON on standard output")
+        sub.add_argument("--debug", action="store_true", help="show the traceback of an error")
+        sub.set_defaults(run=command.run)
+    return parser
+
+
+def _fail(args: argparse.Namespace, text: str, status: int) -> int:
+    if args.debug:
+        traceback.print_exc()
+    print(f"harness: {text}", file=sys.stderr)
+    if args.json:
+        print(json.dumps({"error": text}, ensure_ascii=False))
+    return status
+
+
+def _unexpected(error: Exception) -> str:
+    if type(error).__name__ == "OutOfMemoryError":
+        return (
+            "The GPU's memory is used up. Take smaller pieces (--set micro_batch=…, the effective batch stays) or "
+            "--set checkpoint_activations=true, and run the same command again."
+        )
+    first = str(error).strip().splitlines()[0] if str(error).strip() else ""
+    return (
+        f"Unexpected {type(error).__name__}: {first} Run again with --debug for the traceback; nothing written is lost."
+    )
+
+
+def _leave_processes() -> None:
+    """Leave the process group, in commands that joined one."""
+    if "harness.distributed" in sys.modules:
+        sys.modules["harness.distributed"].stop()
+
+
+def _print(answer: Answer, *, as_json: bool) -> None:
+    if os.environ.get("RANK", "0") != "0":  # torchrun's other processes have the same answer
+        return
+    if as_json:
+        print(json.dumps(answer.data, indent=1, ensure_ascii=False))
+        return
+    from rich.console import Console
+
+    answer.show(Console(highlight=False))

@@ -1,0 +1,5 @@
+"""One file per subcommand: HELP, add_arguments(parser) and run(args) -> Answer."""
+
+from harness.commands import check, doctor, list_, predict, run, score, toy
+
+COMMANDS = (list_, doctor, check, toy, run, predict, score)

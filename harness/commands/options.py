@@ -1,0 +1,27 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+
+def add_experiment(parser: argparse.ArgumentParser) -> None:
+    """What `harness.experiment.plan` takes, besides tasks and weights."""
+    parser.add_argument("--backbone", required=True, help="see `harness list backbones`, or timm/NAME")
+    parser.add_argument("--data", required=True, metavar="ROOT", help="the task's data folder, or the folder above it")
+    parser.add_argument("--out", default="runs", metavar="DIR", help="holds results.csv and the runs (default: runs)")
+    parser.add_argument("--name", help="of the run's folder (default: from backbone and seed)")
+    parser.add_argument("--recipe", help="nano, base, large or giant (default: by the backbone)")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", dest="changes", help="change a recipe field"
+    )
+    parser.add_argument("--split", help="split to predict and score (default: the task's)")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--limit", type=int, metavar="N", help="N samples of each split, evenly spaced")
+
+
+def experiment(args: argparse.Namespace) -> dict[str, Any]:
+    """The shared options as keywords."""
+    names = ("backbone", "data", "out", "name", "recipe", "changes", "split", "seed", "limit")
+    return {name: getattr(args, name) for name in names}

@@ -1,0 +1,33 @@
+from __future__ import annotations
+
+import argparse
+from dataclasses import asdict
+
+from harness.answer import Answer, rows_table
+
+HELP = "score a predictions file against the annotations; needs no model"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("task", metavar="TASK")
+    parser.add_argument("predictions", metavar="PREDICTIONS", help="a JSON record per line, each with the sample's id")
+    parser.add_argument("--data", required=True, metavar="ROOT")
+    parser.add_argument("--split", help="which split they are of (default: the task's)")
+    parser.add_argument("--limit", type=int, metavar="N", help="as in the prediction")
+    parser.add_argument("--seed", type=int, default=0, help="of the bootstrap")
+    parser.add_argument("--results", metavar="FILE", help="a results.csv to add the rows to")
+
+
+def run(args: argparse.Namespace) -> Answer:
+    from harness import api
+
+    rows = api.score(
+        args.task,
+        args.predictions,
+        data=args.data,
+        split=args.split,
+        limit=args.limit,
+        seed=args.seed,
+        results=args.results,
+    )
+    return Answer([asdict(row) for row in rows], rows_table(f"Scores of {args.predictions}", rows))

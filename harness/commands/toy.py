@@ -1,0 +1,20 @@
+from __future__ import annotations
+
+import argparse
+
+from harness.answer import Answer, table
+
+HELP = "draw the toy data set in the benchmarks' own file formats"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("root", metavar="ROOT", help="folder to write; a data root for every task it covers")
+    parser.add_argument("--seed", type=int, default=0)
+
+
+def run(args: argparse.Namespace) -> Answer:
+    from harness.progress import track
+    from tasks import toy
+
+    written = {name: str(path) for name, path in toy.write(args.root, seed=args.seed, progress=track).items()}
+    return Answer(written, table("Toy data", ("task", "folder"), list(written.items())))

@@ -1,0 +1,55 @@
+"""The device that a run uses and the precision that it computes in."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import sys
+from contextlib import AbstractContextManager
+
+import torch
+
+
+def device() -> torch.device:
+    """This process's GPU when there is one, else the CPU."""
+    if torch.cuda.is_available():
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    return torch.device("cpu")
+
+
+def describe(where: torch.device) -> str:
+    """Name of the hardware, for the result row."""
+    if where.type == "cuda":
+        return torch.cuda.get_device_name(where)
+    return f"CPU {torch.cpu.get_capabilities().get('cpu_name', '')}".strip()
+
+
+def computes_bf16(where: torch.device) -> bool:
+    """Whether the device multiplies bfloat16 matrices in hardware."""
+    if where.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    has = torch.cpu.get_capabilities()
+    return bool(has.get("avx512_bf16") or has.get("amx_bf16") or has.get("bf16"))
+
+
+def precision(asked: str, where: torch.device) -> str:
+    """'bf16' or 'fp32': what a recipe's precision means on a device."""
+    if asked == "auto":
+        return "bf16" if computes_bf16(where) else "fp32"
+    return asked
+
+
+def autocast(chosen: str, where: torch.device) -> AbstractContextManager:
+    """Mixed precision with bfloat16 products and float32 weights, or nothing for fp32."""
+    if chosen == "fp32":
+        return contextlib.nullcontext()
+    return torch.autocast(where.type, torch.bfloat16)
+
+
+def peak_memory(where: torch.device) -> int:
+    """Largest memory of this process so far in bytes: GPU memory on a GPU, else resident memory."""
+    if where.type == "cuda":
+        return torch.cuda.max_memory_allocated(where)
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

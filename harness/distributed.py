@@ -1,0 +1,54 @@
+"""Processes started by torchrun, and a single process as the case of one."""
+
+from __future__ import annotations
+
+import datetime
+import os
+
+import torch
+import torch.distributed as dist
+
+TIMEOUT = datetime.timedelta(hours=2)  # one process may decode or merge for long while the others wait
+
+
+def launched() -> bool:
+    """Whether torchrun (or the like) started this process as one of several."""
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
+def start() -> None:
+    """Join the other processes; nothing to do when there are none."""
+    if not launched() or dist.is_initialized():
+        return
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo", timeout=TIMEOUT)
+
+
+def stop() -> None:
+    """Leave the group, so that no process complains at exit."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def rank() -> int:
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def world_size() -> int:
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def barrier() -> None:
+    """Wait for every process."""
+    if dist.is_initialized():
+        dist.barrier()
+
+
+def from_main(value: object) -> object:
+    """The main process's value, in every process."""
+    if not dist.is_initialized():
+        return value
+    box = [value]
+    dist.broadcast_object_list(box, src=0)
+    return box[0]

@@ -1,0 +1,134 @@
+"""What works on this machine and what does not."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+PACKAGES = {
+    "torch": "everything",
+    "torchvision": "images",
+    "timm": "augmentation and timm backbones",
+    "mmengine": "training",
+    "cv2": "mmengine and the dense tasks",
+    "mmcv": "dense tasks",
+    "mmdet": "COCO detection",
+    "mmseg": "ADE20K",
+    "pycocotools": "COCO detection",
+    "pycocoevalcap": "captioning scores",
+    "pandas": "tables",
+}
+FREE_GIB = 5.0  # a base-size run with its checkpoint
+
+
+class Finding(NamedTuple):
+    """One thing examined; `needed` when nothing works without it."""
+
+    name: str
+    ok: bool
+    detail: str
+    needed: bool = False
+
+
+def examine(*, data: Sequence[str | Path] = (), out: str | Path = "runs") -> list[Finding]:
+    """Look at Python, packages, device, Java, disk and data folders."""
+    packages = [_package(name, use) for name, use in PACKAGES.items()]
+    findings = [_python(), *packages]
+    if packages[0].ok:
+        findings += _device()
+    findings += [_java(), _disk(Path(out))]
+    for root in data:
+        findings += _data(Path(root))
+    return findings
+
+
+def _python() -> Finding:
+    ok = sys.version_info >= (3, 11)
+    mend = "" if ok else "; 3.11 or newer is needed"
+    return Finding("Python", ok, f"{platform.python_version()} on {platform.platform()}{mend}", needed=True)
+
+
+def _package(name: str, use: str) -> Finding:
+    try:
+        module = importlib.import_module(name)
+    except Exception as error:  # a package can fail in any way; the way is the finding
+        reason = str(error).splitlines()[0] if str(error) else ""
+        return Finding(name, False, f"{type(error).__name__}: {reason} (for {use}). {_mend(name, reason)}", needed=True)
+    version = getattr(module, "__version__", None) or _installed_version(name)
+    return Finding(name, True, f"{version} (for {use})", needed=True)
+
+
+def _mend(name: str, reason: str) -> str:
+    if name == "cv2" and ".so" in reason:
+        return "Install opencv-python-headless in place of opencv-python: it needs no system libraries."
+    return "Install the project again as the README says."
+
+
+def _installed_version(name: str) -> str:
+    from importlib import metadata
+
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return "version unknown"
+
+
+def _device() -> list[Finding]:
+    import torch
+
+    from harness.device import computes_bf16, describe, device
+
+    where = device()
+    memory = f", {torch.cuda.get_device_properties(where).total_memory / 2**30:.0f} GiB" if where.type == "cuda" else ""
+    threads = "" if memory else f", {torch.get_num_threads()} threads, no GPU found"
+    bf16 = computes_bf16(where)
+    effect = "runs take it by default" if bf16 else "runs take float32 by default"
+    return [
+        Finding("device", True, f"{describe(where)}{memory}{threads}", needed=True),
+        Finding("bf16", bf16, f"bfloat16 products in hardware: {'yes' if bf16 else 'no'}; {effect}"),
+    ]
+
+
+def _java() -> Finding:
+    java = shutil.which("java")
+    if java is None:
+        return Finding("Java", False, "not found; only caption scores need it (METEOR and the PTB tokenizer)")
+    try:
+        told = subprocess.run([java, "-version"], capture_output=True, text=True, timeout=30, check=True).stderr
+    except (OSError, subprocess.SubprocessError) as error:
+        return Finding("Java", False, f"{java} does not run ({error}); only caption scores need it")
+    return Finding("Java", True, f"{told.splitlines()[0] if told else java} (for caption scores)")
+
+
+def _disk(out: Path) -> Finding:
+    existing = next(folder for folder in (out.resolve(), *out.resolve().parents) if folder.exists())
+    free = shutil.disk_usage(existing).free / 2**30
+    if not os.access(existing, os.W_OK):
+        return Finding("disk", False, f"{existing} cannot be written; give another --out", needed=True)
+    enough = free >= FREE_GIB
+    advice = "" if enough else f"; a base-size run takes about {FREE_GIB:.0f} GiB"
+    return Finding("disk", enough, f"{free:.1f} GiB free for {out}{advice}")
+
+
+def _data(root: Path) -> list[Finding]:
+    if not root.is_dir():
+        return [Finding(f"data {root}", False, "no such folder; `harness toy FOLDER` draws a practice set")]
+    import tasks
+    from backbones.errors import InputError
+
+    findings = []
+    for name in tasks.names():
+        try:
+            adapter = tasks.get(name)
+            samples = adapter.samples(adapter.data_folder(root), adapter.eval_split)
+            findings.append(Finding(f"data {name}", True, f"{len(samples):,} {adapter.eval_split} samples in {root}"))
+        except InputError as error:
+            findings.append(Finding(f"data {name}", False, str(error)))
+    return findings

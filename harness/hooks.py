@@ -1,0 +1,174 @@
+"""What the engine adds to mmengine's training loop."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.hooks import Hook
+from mmengine.registry import LOOPS
+from mmengine.runner import BaseLoop, Runner
+from torch.utils.data import DataLoader
+
+from backbones.errors import InputError
+from harness import distributed
+from harness.loading import seed_everything, unbroken
+
+CHECKPOINT_EVERY = 600.0  # seconds, besides the end of each epoch
+
+
+@LOOPS.register_module()
+class StepLoop(BaseLoop):
+    """A loop whose iteration is one optimizer step, made of `accumulation` batches.
+
+    Logs, schedule, EMA and checkpoints then count optimizer steps whatever the accumulation, and a run can be
+    resumed on another number of processes.
+    """
+
+    def __init__(self, runner: Runner, dataloader: DataLoader, *, max_iters: int, accumulation: int, seed: int) -> None:
+        super().__init__(runner, dataloader)
+        self._max_iters = max_iters
+        self._accumulation = accumulation
+        self._seed = seed
+        self._epoch = 0  # Runner.resume sets both
+        self._iter = 0
+        self.stop_training = False
+
+    @property
+    def max_epochs(self) -> int:
+        return 1
+
+    @property
+    def max_iters(self) -> int:
+        return self._max_iters
+
+    @property
+    def epoch(self) -> int:
+        return self._epoch
+
+    @property
+    def iter(self) -> int:
+        return self._iter
+
+    def run(self) -> torch.nn.Module:
+        runner = self.runner
+        runner.call_hook("before_train")
+        runner.call_hook("before_train_epoch")
+        self.dataloader.batch_sampler.start = self._iter
+        batches = iter(self.dataloader) if self._iter < self._max_iters else None
+        while self._iter < self._max_iters:
+            self._run_step(batches)
+        runner.call_hook("after_train_epoch")
+        runner.call_hook("after_train")
+        return runner.model
+
+    def _run_step(self, batches: Any) -> None:
+        runner = self.runner
+        runner.model.train()
+        outputs: dict[str, torch.Tensor] = {}
+        for part in range(self._accumulation):
+            batch = unbroken(next(batches))
+            if part == 0:
+                runner.call_hook("before_train_iter", batch_idx=self._iter, data_batch=batch)
+            seed_everything(self._seed, self._iter, part, distributed.rank())
+            losses = runner.model.train_step(batch, optim_wrapper=runner.optim_wrapper)
+            for name, value in losses.items():
+                outputs[name] = outputs.get(name, 0) + value.detach() / self._accumulation
+        runner.call_hook("after_train_iter", batch_idx=self._iter, data_batch=batch, outputs=outputs)
+        self._iter += 1
+
+
+class Schedule(Hook):
+    """Sets the learning rate of each step from an array; nothing to save, nothing to resume."""
+
+    priority = "HIGHEST"
+
+    def __init__(self, rates: np.ndarray) -> None:
+        self._rates = rates
+
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
+        for group in runner.optim_wrapper.param_groups:
+            group["lr"] = self._rates[batch_idx] * group["lr_scale"]
+
+
+class FiniteLoss(Hook):
+    """Stops a run whose loss is not a number before it is saved."""
+
+    priority = "HIGHEST"
+
+    def __init__(self, rates: np.ndarray, checkpoint: Path) -> None:
+        self._rates = rates
+        self._checkpoint = checkpoint
+
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
+    ) -> None:
+        loss = float(outputs["loss"])
+        if not math.isfinite(loss):
+            kept = f"The last good state is kept in {self._checkpoint}." if self._checkpoint.is_file() else ""
+            raise InputError(
+                f"The loss is {loss} at step {batch_idx + 1} (learning rate {self._rates[batch_idx]:.3g}). Try a "
+                "lower peak (--set lr=…), a longer warm-up (--set warmup_epochs=…), gradient clipping "
+                f"(--set clip_grad=1.0) or --set precision=fp32, in another --out folder. {kept}".rstrip()
+            )
+
+
+class Checkpoint(Hook):
+    """Keeps one checkpoint to go on from, replaced in one move at each epoch's end and every ten minutes.
+
+    mmengine's own hook deletes the old checkpoint before it writes the new one.
+    """
+
+    priority = "VERY_LOW"
+
+    def __init__(self, path: Path, *, steps_per_epoch: int, seconds: Callable[[], float]) -> None:
+        self._path = path
+        self._steps_per_epoch = steps_per_epoch
+        self._seconds = seconds
+        self._last = time.monotonic()
+
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
+    ) -> None:
+        step = batch_idx + 1
+        due = step % self._steps_per_epoch == 0 or time.monotonic() - self._last > CHECKPOINT_EVERY
+        if distributed.rank() == 0 and due:
+            self._save(runner)
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        # Smoothed logs are nothing that a result depends on, and they are pickled objects: without them the
+        # file holds tensors and plain values only and loads with weights_only.
+        checkpoint["message_hub"] = {"log_scalars": {}, "runtime_info": {}, "resumed_keys": {}}
+        checkpoint["meta"]["train_seconds"] = self._seconds()
+
+    def _save(self, runner: Runner) -> None:
+        partial = self._path.with_suffix(".partial")
+        try:
+            runner.save_checkpoint(str(partial.parent), partial.name, by_epoch=False)
+        except (OSError, RuntimeError) as error:
+            partial.unlink(missing_ok=True)
+            raise InputError(
+                f"The checkpoint {self._path} cannot be written ({error}). Free some space and run the same command "
+                "again: it goes on from the checkpoint before."
+            ) from error
+        partial.replace(self._path)
+        self._last = time.monotonic()
+
+
+class ShowProgress(Hook):
+    """Moves the progress bar."""
+
+    priority = "LOWEST"
+
+    def __init__(self, shown: Any) -> None:
+        self._shown = shown
+
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
+    ) -> None:
+        self._shown.advance(1, f"loss {float(outputs['loss']):.4f}")

@@ -1,0 +1,72 @@
+"""Prediction: every sample of a split once, whatever the number of processes and of interruptions."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from mmengine.model import BaseModel
+
+from harness import distributed
+from harness.device import autocast, device, precision
+from harness.loading import eval_loader, unbroken
+from harness.predictions import PredictionWriter, done, merge
+from harness.progress import bar
+from tasks.adapter import Sample
+from tasks.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """What prediction leaves. Seconds and images are this call's, after interruptions fewer than the split's."""
+
+    path: Path
+    seconds: float
+    samples: int
+
+
+def predict(
+    model: BaseModel, items: torch.utils.data.Dataset, samples: Sequence[Sample], recipe: Recipe, *, target: Path
+) -> Predicted:
+    """Predict the samples that `target` and its parts lack, and complete `target`.
+
+    Batches are fixed slices of the split, and processes share whole batches: a sample is always computed in the
+    same company, so the records do not depend on how the work was divided.
+    """
+    parts = target.with_suffix("")
+    ids = [sample.id for sample in samples]
+    began = time.monotonic()
+    if target.exists():
+        return Predicted(target, 0.0, 0)
+    have = done(parts) if parts.is_dir() else set()
+    distributed.barrier()  # every process has read the parts before any adds to them
+    size = recipe.micro_batch
+    slices = [range(first, min(first + size, len(ids))) for first in range(0, len(ids), size)]
+    todo = [part for part in slices if any(ids[index] not in have for index in part)]
+    mine = todo[distributed.rank() :: distributed.world_size()]
+    where = device()
+    model.to(where).eval()
+    loader = eval_loader(items, mine, workers=recipe.workers)
+    writer = PredictionWriter(parts, rank=distributed.rank())
+    try:
+        with (
+            bar("predict", len(todo), done=0) as shown,
+            torch.inference_mode(),
+            autocast(precision(recipe.precision, where), where),
+        ):
+            for part, batch in zip(mine, loader, strict=True):
+                data = model.data_preprocessor(unbroken(batch))
+                records = model(**data, mode="predict")
+                rows = zip(part, records, strict=True)
+                writer.append({"id": ids[index], **record} for index, record in rows if ids[index] not in have)
+                shown.advance(min(distributed.world_size(), len(todo)), "batches")
+    finally:
+        writer.close()
+    distributed.barrier()
+    if distributed.rank() == 0:
+        merge(parts, target, ids)
+    distributed.barrier()
+    return Predicted(target, time.monotonic() - began, sum(len(part) for part in todo))

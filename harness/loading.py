@@ -1,0 +1,138 @@
+"""Data loading that does not depend on where a run was interrupted or how many processes share it.
+
+Everything random is a function of the seed and of a counter: the order of an epoch of (seed, epoch), the
+augmentation of an image of (seed, epoch, image), the noise of a training step of (seed, step, process). So a
+resumed run sees what an uninterrupted one would have seen, without saving any generator's state.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
+
+from backbones.errors import InputError
+
+
+def seed_everything(*counters: int) -> None:
+    """Seed Python's, NumPy's and PyTorch's generators from a tuple of counters."""
+    words = np.random.SeedSequence(counters).generate_state(3)
+    random.seed(int(words[0]))
+    np.random.seed(words[1])
+    torch.manual_seed(int(words[2]))
+
+
+class TrainBatches(Sampler[list[tuple[int, int]]]):
+    """This process's share of every batch, as (epoch, index) keys, endless.
+
+    A batch is `micro * processes * accumulation` consecutive entries of the epoch's permutation; what is left
+    at an epoch's end is dropped, as in the official code.
+
+    start: the optimizer step to begin with.
+    """
+
+    def __init__(self, size: int, *, micro: int, accumulation: int, seed: int, rank: int, world_size: int) -> None:
+        self.start = 0
+        self._size = size
+        self._micro = micro
+        self._accumulation = accumulation
+        self._seed = seed
+        self._rank = rank
+        self._world_size = world_size
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return self._size // (self._micro * self._accumulation * self._world_size)
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        step = self.start
+        while True:
+            epoch, within = divmod(step, self.steps_per_epoch)
+            order = np.random.default_rng((self._seed, epoch)).permutation(self._size)
+            for batch in range(within, self.steps_per_epoch):
+                yield from self._shares(epoch, order, batch)
+            step = (epoch + 1) * self.steps_per_epoch
+
+    def _shares(self, epoch: int, order: np.ndarray, batch: int) -> Iterator[list[tuple[int, int]]]:
+        for part in range(self._accumulation):
+            first = ((batch * self._accumulation + part) * self._world_size + self._rank) * self._micro
+            yield [(epoch, int(index)) for index in order[first : first + self._micro]]
+
+
+class _TrainItems(Dataset):
+    """Items by (epoch, index), each augmented with a generator of its own."""
+
+    def __init__(self, items: Dataset, seed: int) -> None:
+        self._items = items
+        self._seed = seed
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __getitem__(self, key: tuple[int, int]) -> Any:
+        seed_everything(self._seed, *key)
+        return _guarded(self._items, key[1])
+
+
+class _EvalItems(Dataset):
+    def __init__(self, items: Dataset) -> None:
+        self._items = items
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __getitem__(self, index: int) -> Any:
+        return _guarded(self._items, index)
+
+
+def _guarded(items: Dataset, index: int) -> Any:
+    """The item, or the error as a value: a loader process would bury it in its own traceback."""
+    try:
+        return items[index]
+    except InputError as error:
+        return error
+
+
+class _Collate:
+    """The data set's own collation, unless an item is an error."""
+
+    def __init__(self, items: Dataset) -> None:
+        self._collate = getattr(items, "collate", default_collate)
+
+    def __call__(self, batch: Sequence[Any]) -> Any:
+        broken = next((item for item in batch if isinstance(item, InputError)), None)
+        return broken if broken is not None else self._collate(batch)
+
+
+def train_loader(items: Dataset, batches: TrainBatches, *, workers: int, seed: int) -> DataLoader:
+    """An endless loader of this process's shares."""
+    return DataLoader(
+        _TrainItems(items, seed),
+        batch_sampler=batches,
+        num_workers=workers,
+        collate_fn=_Collate(items),
+        pin_memory=torch.cuda.is_available(),
+        persistent_workers=workers > 0,
+    )
+
+
+def eval_loader(items: Dataset, batches: Sequence[Sequence[int]], *, workers: int) -> DataLoader:
+    """A loader of the given batches of indices."""
+    return DataLoader(
+        _EvalItems(items),
+        batch_sampler=batches,
+        num_workers=min(workers, len(batches)),
+        collate_fn=_Collate(items),
+        pin_memory=torch.cuda.is_available(),
+    )
+
+
+def unbroken(batch: Any) -> Any:
+    """The batch, or its error raised."""
+    if isinstance(batch, InputError):
+        raise batch
+    return batch

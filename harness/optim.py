@@ -1,0 +1,88 @@
+"""AdamW as the official fine-tuning code sets it up: parameter groups, schedule, precision."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from mmengine.optim import OptimWrapper
+from torch import nn
+
+from harness.device import autocast
+from tasks.recipe import Recipe
+
+BACKBONE = "beit3."  # where task models hold their backbone
+
+
+def parameter_groups(model: nn.Module, recipe: Recipe) -> list[dict]:
+    """AdamW groups with `lr_scale` and `weight_decay`, and the `names` of their parameters.
+
+    With layer decay d < 1 a parameter's scale is d^(L + 1 - depth): embeddings have depth 0, layer i depth
+    i + 1, the final norm and everything outside the backbone depth L + 1. Without it, parameters whose name
+    starts with "head" get `head_lr_scale`. No weight decay on biases, on parameters of one dimension and on
+    those that the backbone names (`no_weight_decay`). Source: unilm beit3/optim_factory.py.
+    """
+    backbone = model.beit3
+    exempt = {BACKBONE + name for name in backbone.no_weight_decay()} | {"logit_scale"}
+    groups: dict[tuple[float, float], dict] = {}
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        decays = parameter.ndim != 1 and not name.endswith(".bias") and name not in exempt
+        key = (_lr_scale(name, backbone, recipe), recipe.weight_decay if decays else 0.0)
+        group = groups.setdefault(key, {"params": [], "names": [], "lr_scale": key[0], "weight_decay": key[1]})
+        group["params"].append(parameter)
+        group["names"].append(name)
+    return list(groups.values())
+
+
+def _lr_scale(name: str, backbone: nn.Module, recipe: Recipe) -> float:
+    if recipe.layer_decay < 1.0:
+        top = backbone.num_layers + 1
+        depth = backbone.layer_id(name.removeprefix(BACKBONE)) if name.startswith(BACKBONE) else top
+        return recipe.layer_decay ** (top - depth)
+    return recipe.head_lr_scale if name.startswith("head") else 1.0
+
+
+def cosine_schedule(
+    *, peak: float, final: float, start: float, epochs: int, warmup_epochs: int, steps_per_epoch: int
+) -> np.ndarray:
+    """Learning rate of every optimizer step: linear from `start` to `peak`, then a cosine towards `final`.
+
+    The warm-up's last step is at the peak already, and the cosine never quite reaches `final`: the official
+    code's conventions (unilm beit3/utils.py, cosine_scheduler).
+    """
+    warmup = np.linspace(start, peak, warmup_epochs * steps_per_epoch)
+    steps = np.arange(epochs * steps_per_epoch - len(warmup))
+    cosine = final + 0.5 * (peak - final) * (1 + np.cos(np.pi * steps / max(len(steps), 1)))
+    return np.concatenate([warmup, cosine])
+
+
+def adamw(model: nn.Module, recipe: Recipe) -> torch.optim.AdamW:
+    """The optimizer; the learning rates are set before each step from the schedule."""
+    groups = parameter_groups(model, recipe)
+    return torch.optim.AdamW(groups, lr=recipe.lr, betas=(recipe.beta1, recipe.beta2), eps=recipe.eps)
+
+
+class StepWrapper(OptimWrapper):
+    """mmengine's optimizer wrapper, with bfloat16 on the CPU too, in a loop that counts optimizer steps.
+
+    mmengine's own AMP wrapper refuses the CPU. bfloat16 has float32's range, so no loss scaling is needed.
+    """
+
+    def __init__(self, optimizer: torch.optim.Optimizer, *, precision: str, device: torch.device, **options) -> None:
+        super().__init__(optimizer, **options)
+        self._precision = precision
+        self._device = device
+
+    @contextmanager
+    def optim_context(self, model: nn.Module) -> Iterator[None]:
+        with super().optim_context(model), autocast(self._precision, self._device):
+            yield
+
+    def initialize_count_status(self, model: nn.Module, init_counts: int, max_counts: int) -> None:
+        # The loop counts optimizer steps, the wrapper counts backward passes.
+        each = self._accumulative_counts
+        super().initialize_count_status(model, init_counts * each, max_counts * each)

@@ -1,0 +1,194 @@
+"""Predictions on disk: append-only while they are made, one ordered file once they are complete.
+
+    predictions/val/0-0.jsonl    appended and synced batch by batch, one file per process and start
+    predictions/val/0-0.arrays   the arrays of those records, raw bytes one after another
+    predictions/val.jsonl        every sample once, in the split's order; takes the place of the folder
+    predictions/val.arrays
+
+A record is one JSON object per line with the sample's "id". An array in it is written as
+{"array": [offset, dtype, shape]}, its place in the file beside it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from backbones.errors import InputError
+
+Record = Mapping[str, Any]
+
+
+class PredictionWriter:
+    """Appends records to files of its own; a batch is on disk when `append` returns."""
+
+    def __init__(self, folder: Path, *, rank: int) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        number = 0
+        while (folder / f"{rank}-{number}.jsonl").exists():
+            number += 1
+        self._path = folder / f"{rank}-{number}.jsonl"
+        self._lines = self._path.open("ab")
+        self._arrays: BinaryIO | None = None
+
+    def append(self, records: Iterable[Record]) -> None:
+        """Write records, each with its "id".
+
+        Raises:
+            InputError: the disk is full or gone; what was written before stays.
+        """
+        try:
+            lines = "".join(json.dumps(self._storable(record), ensure_ascii=False) + "\n" for record in records)
+            if self._arrays is not None:
+                _sync(self._arrays)  # a line must never point at bytes that are not there
+            self._lines.write(lines.encode())
+            _sync(self._lines)
+        except OSError as error:
+            raise InputError(
+                f"Predictions cannot be written to {self._path} ({error.strerror}). Free some space and run the same "
+                "command again: it goes on with the samples that are missing."
+            ) from error
+
+    def close(self) -> None:
+        for file in (self._lines, self._arrays):
+            if file is not None:
+                # After a failed write the buffer's flush fails again; the error has been told.
+                with contextlib.suppress(OSError):
+                    file.close()
+
+    def _storable(self, record: Record) -> dict[str, Any]:
+        return {key: self._store(value) if isinstance(value, np.ndarray) else value for key, value in record.items()}
+
+    def _store(self, array: np.ndarray) -> dict[str, Any]:
+        if self._arrays is None:
+            self._arrays = self._path.with_suffix(".arrays").open("ab")
+        offset = self._arrays.tell()
+        self._arrays.write(np.ascontiguousarray(array).tobytes())
+        return {"array": [offset, array.dtype.str, list(array.shape)]}
+
+
+def _sync(file: BinaryIO) -> None:
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def done(folder: Path) -> set[str]:
+    """Ids that the parts in a folder hold."""
+    return {record["id"] for path in _parts(folder) for record in _read_part(path)}
+
+
+def merge(folder: Path, target: Path, ids: Sequence[str]) -> None:
+    """Put the parts of a complete split into one file in the order of `ids`, then remove them.
+
+    Raises:
+        InputError: an id is missing, doubled or foreign; the parts are kept.
+    """
+    records = {}
+    found = []
+    for path in _parts(folder):
+        arrays = _map_arrays(path)
+        for record in _read_part(path):
+            found.append(record["id"])
+            records[record["id"]] = _with_arrays(record, arrays)
+    exactly_once(found, ids, where=folder)
+    build = target.parent / f"{target.stem}.merging"
+    shutil.rmtree(build, ignore_errors=True)
+    writer = PredictionWriter(build, rank=0)
+    writer.append(records[sample] for sample in ids)
+    writer.close()
+    merged = build / "0-0.jsonl"
+    if merged.with_suffix(".arrays").exists():
+        merged.with_suffix(".arrays").replace(target.with_suffix(".arrays"))
+    merged.replace(target)  # last: the split is complete from here on
+    shutil.rmtree(build)
+    shutil.rmtree(folder)
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    """All records of a predictions file.
+
+    Raises:
+        InputError: no such file, or a line that is not a record.
+    """
+    if not path.is_file():
+        raise InputError(f"No predictions file at {path}. `harness predict` writes one, a JSON record per line.")
+    arrays = _map_arrays(path)
+    records = []
+    with path.open(encoding="utf-8") as lines:
+        for number, line in enumerate(lines, 1):
+            try:
+                record = json.loads(line)
+                records.append({**_with_arrays(record, arrays), "id": str(record["id"])})
+            except (ValueError, KeyError, TypeError):
+                raise InputError(
+                    f'{path}, line {number} is not a record of the form {{"id": "…", …}}: {line.strip()[:80]!r}.'
+                ) from None
+    return records
+
+
+def exactly_once(found: Sequence[str], expected: Sequence[str], *, where: Path) -> None:
+    """Check that predictions hold each sample of a split once.
+
+    Raises:
+        InputError: names the ids that are missing, doubled or foreign.
+    """
+    wanted = set(expected)
+    counts = Counter(found)
+    problems = {
+        "missing": [sample for sample in expected if sample not in counts],
+        "doubled": [sample for sample, count in counts.items() if count > 1],
+        "foreign": [sample for sample in counts if sample not in wanted],
+    }
+    if any(problems.values()):
+        listed = "; ".join(
+            f"{len(ids)} {kind}: {', '.join(ids[:5])}{' …' if len(ids) > 5 else ''}"
+            for kind, ids in problems.items()
+            if ids
+        )
+        raise InputError(
+            f"{where} does not hold each of the split's {len(expected)} samples once ({listed}). Predict the same "
+            "split with the same --limit, or score the split that these predictions are of."
+        )
+
+
+def _parts(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*.jsonl"))
+
+
+def _read_part(path: Path) -> Iterator[dict[str, Any]]:
+    """Records of a part; a last line that a killed process left unfinished does not count."""
+    with path.open("rb") as lines:
+        for line in lines:
+            if line.endswith(b"\n"):
+                yield json.loads(line)
+
+
+def _map_arrays(path: Path) -> np.ndarray | None:
+    arrays = path.with_suffix(".arrays")
+    return np.memmap(arrays, mode="r", dtype=np.uint8) if arrays.exists() and arrays.stat().st_size else None
+
+
+def _with_arrays(record: dict[str, Any], arrays: np.ndarray | None) -> dict[str, Any]:
+    return {key: _load(value, arrays) if _is_array(value) else value for key, value in record.items()}
+
+
+def _is_array(value: Any) -> bool:
+    return isinstance(value, dict) and value.keys() == {"array"}
+
+
+def _load(value: dict[str, list], arrays: np.ndarray | None) -> np.ndarray:
+    offset, dtype, shape = value["array"]
+    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    if size == 0:
+        return np.empty(shape, dtype)
+    if arrays is None or offset + size > len(arrays):
+        raise ValueError("the arrays file is absent or too short")
+    return arrays[offset : offset + size].view(dtype).reshape(shape)

@@ -1,0 +1,72 @@
+"""Progress bars in a terminal, a line now and then elsewhere; always on stderr."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from harness import distributed
+
+LINE_EVERY = 30.0  # seconds between lines where there is no terminal
+
+
+def note(text: str) -> None:
+    """A line for the person who watches; the main process says it."""
+    if distributed.rank() == 0:
+        Console(file=sys.__stderr__, highlight=False, soft_wrap=True).print(text, markup=False)
+
+
+class _Lines:
+    """Progress without a terminal (batch systems, CI logs)."""
+
+    def __init__(self, title: str, total: int, done: int) -> None:
+        self._title, self._total, self._done = title, total, done
+        self._last = time.monotonic()
+
+    def advance(self, count: int, detail: str) -> None:
+        self._done += count
+        if self._done == self._total or time.monotonic() - self._last >= LINE_EVERY:
+            self._last = time.monotonic()
+            note(f"{self._title}: {self._done}/{self._total} {detail}".rstrip())
+
+
+class _Bar:
+    def __init__(self, progress: Progress, title: str, total: int, done: int) -> None:
+        self._progress = progress
+        self._task = progress.add_task(title, total=total, completed=done, detail="")
+
+    def advance(self, count: int, detail: str) -> None:
+        self._progress.update(self._task, advance=count, detail=detail)
+
+
+class _Silent:
+    def advance(self, count: int, detail: str) -> None:
+        """Processes other than the main one say nothing."""
+
+
+@contextmanager
+def bar(title: str, total: int, *, done: int = 0) -> Iterator[_Bar | _Lines | _Silent]:
+    """Something with `advance(count, detail)`: `total` things of which `done` were done before."""
+    console = Console(file=sys.__stderr__)
+    if distributed.rank() != 0:
+        yield _Silent()
+    elif not console.is_terminal:
+        yield _Lines(title, total, done)
+    else:
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        with Progress(*columns, TextColumn("{task.fields[detail]}"), console=console) as progress:
+            yield _Bar(progress, title, total, done)
+
+
+def track(things: Iterable, title: str) -> Iterator:
+    """Iterate over a sized iterable with a progress bar."""
+    things = things if hasattr(things, "__len__") else list(things)
+    with bar(title, len(things)) as shown:
+        for thing in things:
+            yield thing
+            shown.advance(1, "")

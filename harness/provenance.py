@@ -1,0 +1,75 @@
+"""Where a number came from: code, libraries, data."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from importlib import metadata
+from pathlib import Path
+
+from tasks.adapter import Sample
+from tasks.recipe import Recipe
+
+PACKAGE = "multiway-harness"
+# Libraries whose version can move a number.
+LIBRARIES = ("torch", "torchvision", "timm", "pillow", "numpy", "mmengine", "mmcv-lite", "mmdet", "mmsegmentation")
+
+
+def package_version() -> str:
+    try:
+        return metadata.version(PACKAGE)
+    except metadata.PackageNotFoundError:  # run from a checkout that was never installed
+        return ""
+
+
+def package_commit() -> str:
+    """Commit of the checkout that the package runs from, '-dirty' with local changes; empty elsewhere."""
+    root = Path(__file__).resolve().parent.parent
+    if not (root / ".git").exists():
+        return ""
+    try:
+        commit = _git(root, "rev-parse", "HEAD")
+        return commit + ("-dirty" if _git(root, "status", "--porcelain", "--untracked-files=no") else "")
+    except (OSError, subprocess.CalledProcessError):  # no git here, or a repository without a commit
+        return ""
+
+
+def _git(root: Path, *arguments: str) -> str:
+    command = ["git", "-C", str(root), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def library_versions() -> str:
+    """`name=version` of what is installed of `LIBRARIES`."""
+    found = []
+    for name in LIBRARIES:
+        try:
+            found.append(f"{name}={metadata.version(name)}")
+        except metadata.PackageNotFoundError:
+            continue
+    return " ".join(found)
+
+
+def data_sha256(samples: Sequence[Sample]) -> str:
+    """Hash of a split's ids and annotations, in order. Image files are not read."""
+    digest = hashlib.sha256()
+    for sample in samples:
+        digest.update(_canonical([sample.id, sample.annotation]) + b"\n")
+    return digest.hexdigest()
+
+
+def recipe_sha256(recipe: Recipe) -> str:
+    return hashlib.sha256(_canonical(asdict(recipe))).hexdigest()
+
+
+def _canonical(value: object) -> bytes:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def same(left: Mapping, right: Mapping) -> list[str]:
+    """Keys under which two JSON-able mappings differ."""
+    plain = [json.loads(_canonical(dict(mapping))) for mapping in (left, right)]
+    return sorted(key for key in {*plain[0], *plain[1]} if plain[0].get(key) != plain[1].get(key))

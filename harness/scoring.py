@@ -1,0 +1,71 @@
+"""From a predictions file to result rows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from backbones import weights
+from harness import provenance
+from harness.predictions import exactly_once, read
+from leaderboards.rows import ResultRow
+from tasks.adapter import Sample, TaskAdapter
+
+
+def score_file(
+    path: Path,
+    adapter: TaskAdapter,
+    samples: Sequence[Sample],
+    *,
+    split: str,
+    seed: int,
+    run_id: str,
+    started: str,
+    origin: Mapping[str, Any],
+) -> list[ResultRow]:
+    """Score one predictions file: a row per metric, with 95% bootstrap intervals.
+
+    Args:
+        origin: columns that say who predicted (see `origin_of`).
+
+    Raises:
+        InputError: unreadable predictions, or not each sample once.
+    """
+    records = read(path)
+    ids = [sample.id for sample in samples]
+    exactly_once([record["id"] for record in records], ids, where=path)
+    measurements = adapter.score({record["id"]: record for record in records}, samples)
+    common = {
+        "task": adapter.name,
+        "dataset": adapter.dataset,
+        "split": split,
+        "data_sha256": provenance.data_sha256(samples),
+        "predictions_sha256": weights.sha256(path),
+        "package_version": provenance.package_version(),
+        "package_commit": provenance.package_commit(),
+        "libraries": provenance.library_versions(),
+        "started": started,
+        "run_id": run_id,
+        "seed": seed,
+        **origin,
+    }
+    rows = []
+    for measurement in measurements:
+        metric = adapter.metric(measurement.metric)
+        low, high = measurement.interval(seed=seed)
+        numbers = {"value": measurement.value, "low": low, "high": high, "n": measurement.samples}
+        rows.append(ResultRow(metric=metric.name, unit=metric.unit, metric_version=metric.version, **numbers, **common))
+    return rows
+
+
+def origin_file(predictions: Path) -> Path:
+    """Where the prediction stage says who predicted."""
+    return predictions.with_suffix(".json")
+
+
+def origin_of(predictions: Path) -> dict[str, Any]:
+    """Columns about the model behind a predictions file; none for a file from elsewhere."""
+    file = origin_file(predictions)
+    return json.loads(file.read_text()) if file.exists() else {}

@@ -1,0 +1,219 @@
+"""Fine-tuning on mmengine's Runner."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from mmengine.hooks import EMAHook, Hook
+from mmengine.model import BaseModel
+from mmengine.runner import Runner
+
+from backbones import weights
+from backbones.errors import InputError, UsageError
+from harness import distributed
+from harness.device import device, precision
+from harness.hooks import Checkpoint, FiniteLoss, Schedule, ShowProgress, StepLoop
+from harness.loading import TrainBatches, train_loader
+from harness.optim import StepWrapper, adamw, cosine_schedule
+from harness.progress import bar, note
+from tasks.recipe import Recipe
+
+LOG_EVERY = 20  # steps
+LOGGERS = {"tensorboard": ("TensorboardVisBackend", "tensorboard"), "wandb": ("WandbVisBackend", "wandb")}
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What fine-tuning leaves."""
+
+    weights: Path
+    seconds: float  # over all interrupted parts
+
+
+def accumulation(recipe: Recipe, *, processes: int) -> int:
+    """Batches per optimizer step, so that the effective batch is the recipe's.
+
+    Raises:
+        UsageError: the batch cannot be split that way.
+    """
+    at_once = recipe.micro_batch * processes
+    if recipe.batch_size % at_once:
+        fitting = [size for size in range(1, recipe.micro_batch + 1) if recipe.batch_size % (size * processes) == 0]
+        mend = f"Take --set micro_batch={fitting[-1]}." if fitting else "Change the number of processes."
+        raise UsageError(
+            f"The batch of {recipe.batch_size} is not a multiple of {recipe.micro_batch} samples × {processes} "
+            f"process(es). {mend}"
+        )
+    return recipe.batch_size // at_once
+
+
+def fine_tune(
+    model: BaseModel, items: torch.utils.data.Dataset, recipe: Recipe, *, folder: Path, seed: int, log: Sequence[str]
+) -> Trained:
+    """Train until the recipe's end, going on from `folder/last.pth` when it is there.
+
+    The result is `folder/final.safetensors`, under the names of the official checkpoints; the averaged weights
+    when the recipe has an EMA.
+
+    Args:
+        log: "tensorboard" and "wandb" for these besides the local log files.
+
+    Raises:
+        InputError: NaN loss, unreadable images, no space.
+        UsageError: a batch that does not fit.
+    """
+    processes = distributed.world_size()
+    parts = accumulation(recipe, processes=processes)
+    batches = TrainBatches(
+        len(items),
+        micro=recipe.micro_batch,
+        accumulation=parts,
+        seed=seed,
+        rank=distributed.rank(),
+        world_size=processes,
+    )
+    if batches.steps_per_epoch == 0:
+        raise UsageError(
+            f"One batch of {recipe.batch_size} is more than the {len(items)} training samples. "
+            f"Take a smaller one: --set batch_size=… --set micro_batch=…"
+        )
+    note(
+        f"Effective batch {recipe.batch_size} = {recipe.micro_batch} per process × {processes} process(es) × "
+        f"{parts} accumulation step(s); {recipe.epochs} epochs of {batches.steps_per_epoch} steps"
+    )
+    rates = cosine_schedule(
+        peak=recipe.lr,
+        final=recipe.min_lr,
+        start=recipe.start_lr,
+        epochs=recipe.epochs,
+        warmup_epochs=recipe.warmup_epochs,
+        steps_per_epoch=batches.steps_per_epoch,
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    resumed = _resumable(folder / "last.pth")
+    began = time.monotonic() - resumed.seconds
+
+    def seconds() -> float:
+        return time.monotonic() - began
+
+    with bar("fine-tune", len(rates), done=resumed.step) as shown:
+        ema = [EMAHook(momentum=1 - recipe.ema_decay)] if recipe.ema_decay else []
+        hooks = [
+            Schedule(rates),
+            FiniteLoss(rates, folder / "last.pth"),
+            *ema,
+            Checkpoint(folder / "last.pth", steps_per_epoch=batches.steps_per_epoch, seconds=seconds),
+            ShowProgress(shown),
+        ]
+        where = device()
+        runner = _runner(
+            model.to(where),
+            recipe,
+            folder=folder,
+            loader=train_loader(items, batches, workers=recipe.workers, seed=seed),
+            loop={"type": StepLoop, "max_iters": len(rates), "accumulation": parts, "seed": seed},
+            wrapper=StepWrapper(
+                adamw(model, recipe),
+                precision=precision(recipe.precision, where),
+                device=where,
+                accumulative_counts=parts,
+                clip_grad={"max_norm": recipe.clip_grad} if recipe.clip_grad else None,
+            ),
+            hooks=hooks,
+            seed=seed,
+            log=log,
+            resume=folder / "last.pth" if resumed.step else None,
+        )
+        runner.train()
+    if ema:
+        model.load_state_dict(ema[0].ema_model.module.state_dict())
+    final = folder / "final.safetensors"
+    if distributed.rank() == 0:
+        _save_final(model, final, seconds())
+    distributed.barrier()
+    return Trained(final, seconds())
+
+
+def _save_final(model: BaseModel, path: Path, seconds: float) -> None:
+    try:
+        weights.save(model.state_dict(), path, metadata={"train_seconds": f"{seconds:.1f}"})
+    except OSError as error:
+        raise InputError(
+            f"The fine-tuned weights {path} cannot be written ({error}). Free some space and run the same command "
+            "again."
+        ) from error
+    # The optimizer's state has done its work; it is twice the size of the weights.
+    (path.parent / "last.pth").unlink(missing_ok=True)
+
+
+@dataclass(frozen=True)
+class _Resumed:
+    step: int = 0
+    seconds: float = 0.0
+
+
+def _resumable(path: Path) -> _Resumed:
+    if not path.is_file():
+        return _Resumed()
+    try:
+        meta = torch.load(path, map_location="cpu", weights_only=True, mmap=True)["meta"]
+    except Exception as error:  # any damage to the file
+        raise InputError(
+            f"The checkpoint {path} is damaged ({type(error).__name__}). Remove it to start the fine-tuning again."
+        ) from error
+    note(f"Going on from step {meta['iter']} ({path})")
+    return _Resumed(meta["iter"], meta["train_seconds"])
+
+
+def _runner(
+    model: BaseModel,
+    recipe: Recipe,
+    *,
+    folder: Path,
+    loader: torch.utils.data.DataLoader,
+    loop: dict,
+    wrapper: StepWrapper,
+    hooks: list[Hook],
+    seed: int,
+    log: Sequence[str],
+    resume: Path | None,
+) -> Runner:
+    return Runner(
+        model=model,
+        work_dir=str(folder / "log"),
+        train_dataloader=loader,
+        train_cfg=loop,
+        optim_wrapper=wrapper,
+        default_hooks={
+            "logger": {"type": "LoggerHook", "interval": LOG_EVERY, "log_metric_by_epoch": False},
+            "param_scheduler": None,  # Schedule
+            "checkpoint": None,  # Checkpoint
+            "sampler_seed": None,  # TrainBatches
+        },
+        custom_hooks=hooks,
+        log_processor={"by_epoch": False},
+        log_level="WARNING",
+        visualizer={"type": "Visualizer", "vis_backends": _backends(log)},
+        launcher="pytorch" if distributed.world_size() > 1 else "none",
+        randomness={"seed": seed},
+        experiment_name=uuid.uuid4().hex,  # mmengine keeps loggers by this name for the life of the process
+        load_from=str(resume) if resume else None,
+        resume=resume is not None,
+    )
+
+
+def _backends(log: Sequence[str]) -> list[dict]:
+    import importlib.util
+
+    backends = [{"type": "LocalVisBackend"}]
+    for name in log:
+        kind, module = LOGGERS[name]
+        if importlib.util.find_spec(module) is None:
+            raise UsageError(f"--log {name} needs the package {module}: pip install 'multiway-harness[{name}]'.")
+        backends.append({"type": kind})
+    return backends

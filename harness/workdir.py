@@ -1,0 +1,106 @@
+"""A run's folder: whose it is, and that one run at a time works in it."""
+
+from __future__ import annotations
+
+import datetime
+import fcntl
+import json
+import os
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from backbones.errors import InputError
+from harness import distributed
+from harness.provenance import same
+
+
+@dataclass(frozen=True)
+class WorkDir:
+    """An opened run folder."""
+
+    folder: Path
+    run_id: str
+    started: str  # UTC, ISO 8601
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.folder / "checkpoints"
+
+    def predictions(self, split: str) -> Path:
+        return self.folder / "predictions" / f"{split}.jsonl"
+
+    @property
+    def result(self) -> Path:
+        return self.folder / "result.json"
+
+
+@contextmanager
+def opened(folder: Path, identity: Mapping[str, Any]) -> Iterator[WorkDir]:
+    """Open a new run folder, or go on in one that the same command made.
+
+    Args:
+        identity: JSON-able; everything that decides the result.
+
+    Raises:
+        InputError: the folder cannot be written, another process works in it, or it holds another run.
+    """
+    if distributed.rank() != 0:
+        yield WorkDir(folder, *distributed.from_main(None))
+        return
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / ".lock").open("w")
+    except OSError as error:
+        raise InputError(
+            f"The output folder {folder} cannot be written ({error.strerror}). Mend its permissions or give another "
+            "--out."
+        ) from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(f"Another run works in {folder}. Wait for it, or give another --name or --out.") from None
+        facts = _facts(folder / "run.json", identity)
+        distributed.from_main(facts)
+        yield WorkDir(folder, *facts)
+
+
+def _facts(file: Path, identity: Mapping[str, Any]) -> tuple[str, str]:
+    if file.exists():
+        stored = json.loads(file.read_text())
+        if differing := same(stored["identity"], identity):
+            raise InputError(
+                f"{file.parent} holds a run with another {', '.join(differing)}. Give this one another --name or "
+                "--out, or remove the folder."
+            )
+        return stored["run_id"], stored["started"]
+    run_id = uuid.uuid4().hex[:12]
+    started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    write_json(file, {"run_id": run_id, "started": started, "identity": identity})
+    return run_id, started
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a JSON file in one move.
+
+    Raises:
+        InputError: it cannot be written; the file that was there is unchanged.
+    """
+    partial = path.with_name(path.name + ".partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with partial.open("w", encoding="utf-8") as file:
+            json.dump(value, file, indent=1, ensure_ascii=False, default=list)
+            file.write("\n")
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except OSError as error:
+        raise InputError(
+            f"{path} cannot be written ({error.strerror}). Free some space or mend the permissions and run the same "
+            "command again."
+        ) from error

@@ -1,0 +1,1 @@
+"""Published numbers as data, and tables made from result rows."""

@@ -1,0 +1,180 @@
+"""The contract between a benchmark and the engine.
+
+An adapter says everything about one benchmark: its data on disk, its model, its scores, its recipes. The engine
+knows no benchmark; it moves samples through the stages
+
+    samples -> fine-tune -> predictions on disk -> score -> rows
+
+and each stage reads only what the one before it wrote. A prediction is one JSON record per sample id; a numpy
+array in a record is stored beside the records (one append-only binary file, the record keeps its place in it)
+and comes back as an array. Records are appended batch by batch and synced to disk, so a killed run goes on with
+the ids that are missing; the ids of a split are its manifest, and scoring refuses a set in which one is missing,
+doubled or foreign.
+
+How each kind of benchmark goes through the contract (`unit` is what the bootstrap resamples):
+
+    imagenet             sample id   image path
+                         record      top: [5 class ids, best first], probability: [5]
+                         score       hit in 1, hit in 5 -> means                         unit: image
+                         submission  none, the truth is public
+    coco_detection       sample id   image id
+                         record      boxes f4 [n, 4], scores f4 [n], labels i4 [n] (arrays), masks: [n RLE]
+                         score       matches at ten IoUs with scores, areas, crowds
+                                     -> precision over the weighted, sorted matches      unit: image
+                         submission  results json in a zip
+    ade20k               sample id   image name
+                         record      labels: u1 [bytes], the map as PNG (array)
+                         score       intersection and union per class
+                                     -> ratios of sums, mean over classes                unit: image
+                         submission  zip of PNG maps
+    coco_captioning,     sample id   image id
+    nocaps               record      caption: text
+                         score       CIDEr, METEOR, ROUGE-L -> means; BLEU n-gram counts
+                                     -> ratios of sums                                   unit: image
+                         submission  results json
+    *_retrieval          sample id   image:ID or text:ID
+                         record      feature f4 [dim] (array)
+                         score       rank of the first right match -> hits at 1, 5, 10   unit: image with its texts
+                         submission  none
+    vqav2                sample id   question id
+                         record      answer: text
+                         score       leave-one-out accuracy -> means, by answer type     unit: image
+                         submission  json of {question_id, answer}
+    nlvr2                sample id   identifier
+                         record      label: 0 or 1, margin: number
+                         score       hit -> mean; every hit of a sentence -> consistency unit: sentence
+                         submission  csv of identifier, prediction
+
+All of it reduces to this: a score keeps one row of statistics per unit, and a metric is a function of how often
+each unit counts (`tasks.statistics.Measurement`). Counting each once gives the metric; counting each as often as a
+bootstrap draw has it gives the interval, with no second look at the predictions. Several samples may share a unit
+(five questions on one image), since they are not independent.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
+
+from backbones.errors import UsageError, unknown
+from tasks.recipe import Recipe
+from tasks.statistics import Measurement
+
+if TYPE_CHECKING:
+    from mmengine.model import BaseModel
+    from torch import nn
+    from torch.utils.data import Dataset
+
+Progress = Callable[[Iterable, str], Iterable]  # wraps an iterable in a progress bar with a title
+
+
+@dataclass(frozen=True, kw_only=True)
+class Split:
+    """One part of a data set."""
+
+    size: int | None = None  # official number of samples, None when there is no official one
+    labels: bool = True  # whether the truth is public
+    server: str = ""  # who scores it when it is not
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metric:
+    """One number of a task, as its field defines it."""
+
+    name: str
+    unit: Literal["percent", "points"]
+    source: str  # where the definition is from
+    primary: bool = False
+    higher_is_better: bool = True
+    version: int = 1  # goes up when the same predictions would score differently
+
+
+class Sample(NamedTuple):
+    """One sample of a split, known without opening its image."""
+
+    id: str
+    inputs: Any  # what the data set opens: paths, text
+    annotation: Any  # JSON-able truth; None when it is not public
+
+
+class Finding(NamedTuple):
+    """One thing that `check` has to say about a data folder."""
+
+    ok: bool
+    text: str  # what is there, or what is wrong and how to mend it
+
+
+class TaskAdapter(ABC):
+    """One benchmark. Subclasses are stateless: everything depends on the arguments."""
+
+    name: ClassVar[str]
+    dataset: ClassVar[str]
+    citation: ClassVar[str]
+    splits: ClassVar[Mapping[str, Split]]
+    metrics: ClassVar[Sequence[Metric]]
+    recipes: ClassVar[Mapping[str, Recipe]]  # by backbone family: nano, base, large, giant
+    folder: ClassVar[str]  # the data's usual folder name; a data root may be this folder or hold it
+    train_split: ClassVar[str] = "train"
+    eval_split: ClassVar[str] = "val"
+    final_norm: ClassVar[bool] = True  # whether the Multiway backbone ends in its LayerNorm
+    needs_text: ClassVar[bool] = False  # such tasks take Multiway backbones only
+
+    @abstractmethod
+    def check(self, root: Path, *, decode: bool, progress: Progress) -> list[Finding]:
+        """What is in the data folder and what is missing or wrong; `decode` opens every image too."""
+
+    @abstractmethod
+    def samples(self, root: Path, split: str) -> list[Sample]:
+        """The samples of a split in a fixed order, without opening images.
+
+        Raises:
+            InputError: the folder or an annotation is missing or wrong.
+        """
+
+    @abstractmethod
+    def train_set(self, samples: Sequence[Sample], recipe: Recipe, root: Path) -> Dataset:
+        """Augmented items, each a dict that the model takes as keywords after collation.
+
+        A data set with a `collate` method is collated by it, else by torch's default.
+        """
+
+    @abstractmethod
+    def eval_set(self, samples: Sequence[Sample], recipe: Recipe, root: Path) -> Dataset:
+        """The same without augmentation, in the order of `samples`."""
+
+    @abstractmethod
+    def model(self, backbone: nn.Module, recipe: Recipe, root: Path) -> BaseModel:
+        """Backbone and head. `mode="loss"` returns losses, `mode="predict"` one record per sample of the batch."""
+
+    @abstractmethod
+    def score(self, predictions: Mapping[str, Mapping[str, Any]], samples: Sequence[Sample]) -> list[Measurement]:
+        """Every metric that the annotations allow, from one prediction per sample. Pure.
+
+        Raises:
+            InputError: a record that is not of the task's form; the message names the sample.
+        """
+
+    def submission(self, predictions: Mapping[str, Mapping[str, Any]], samples: Sequence[Sample], path: Path) -> None:
+        """Write and validate the file that the task's server takes."""
+        raise UsageError(f"Task {self.name} has no test server: there is no submission file to write.")
+
+    def split(self, name: str) -> Split:
+        """A split by name.
+
+        Raises:
+            UsageError: unknown name.
+        """
+        if name not in self.splits:
+            raise unknown(f"split of {self.name}", name, self.splits)
+        return self.splits[name]
+
+    def metric(self, name: str) -> Metric:
+        """A metric by name."""
+        return next(metric for metric in self.metrics if metric.name == name)
+
+    def data_folder(self, root: Path) -> Path:
+        """The task's own folder under a data root that several tasks may share."""
+        return root / self.folder if (root / self.folder).is_dir() else root

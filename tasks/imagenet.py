@@ -1,0 +1,302 @@
+"""ImageNet-1K classification, and any other set of class folders."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from backbones.errors import InputError
+from tasks.adapter import Finding, Metric, Progress, Sample, Split, TaskAdapter
+from tasks.recipe import Recipe
+from tasks.statistics import Measurement, mean
+
+if TYPE_CHECKING:
+    from torch import nn
+    from torch.utils.data import Dataset
+
+    from tasks.classifier import ImageClassifier
+
+CLASSES = 1000
+EXTENSIONS = {".jpeg", ".jpg", ".png", ".bmp", ".webp"}
+REAL_FILE = "real.json"
+VAL_NUMBER = re.compile(r"ILSVRC2012_val_(\d{8})")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageNetRecipe(Recipe):
+    """Augmentation as timm names it."""
+
+    mixup: float = 0.8  # Beta parameter; 0 = off
+    cutmix: float = 1.0
+    label_smoothing: float = 0.1
+    auto_augment: str | None = "rand-m9-mstd0.5-inc1"
+    color_jitter: float = 0.4  # without effect beside auto_augment
+    random_erasing: float = 0.25
+    smallest_crop: float = 0.08  # of the area, in RandomResizedCrop
+    crop_pct: float = 1.0
+
+
+_OFFICIAL = "unilm beit3/get_started/get_started_for_image_classification.md and the code's defaults"
+RECIPES = {
+    "base": ImageNetRecipe(
+        name="beit3_base_imagenet", source=_OFFICIAL, image_size=224, epochs=50, warmup_epochs=5, batch_size=1024,
+        lr=7e-4, layer_decay=0.65, weight_decay=0.05, drop_path=0.15, micro_batch=64,
+    ),
+    "large": ImageNetRecipe(
+        name="beit3_large_imagenet", source=_OFFICIAL, image_size=224, epochs=50, warmup_epochs=5, batch_size=1024,
+        lr=2e-4, layer_decay=0.8, weight_decay=0.05, drop_path=0.25, micro_batch=32,
+    ),
+    # The paper classifies by retrieving class names after an ImageNet-21K stage; what carries over to a linear
+    # head are the optimisation numbers. It states no mixup and no augmentation.
+    "giant": ImageNetRecipe(
+        name="beit3_giant_imagenet", source="arXiv 2208.10442, Table 17, ImageNet-1K column", image_size=336,
+        epochs=15, warmup_epochs=3, batch_size=2048, lr=3e-5, layer_decay=0.95, weight_decay=0.05, drop_path=0.4,
+        mixup=0.0, cutmix=0.0, auto_augment=None, random_erasing=0.0, micro_batch=8, checkpoint_activations=True,
+    ),
+    "nano": ImageNetRecipe(
+        name="multiway_nano_imagenet", source="ours, for two laptop cores and the toy data", image_size=64, epochs=12,
+        warmup_epochs=1, batch_size=64, lr=1.5e-3, layer_decay=1.0, weight_decay=0.05, drop_path=0.0, clip_grad=3.0,
+        mixup=0.0, cutmix=0.0, auto_augment=None, color_jitter=0.0, random_erasing=0.0, smallest_crop=0.5,
+        label_smoothing=0.1, micro_batch=64,
+    ),
+}  # fmt: skip
+
+
+class ImageNet(TaskAdapter):
+    """Top-1 and top-5 accuracy, and ReaL accuracy when `real.json` lies in the data folder.
+
+    Layouts: `train/<class>/*` and `val/<class>/*` (classes in sorted order), or the official
+    `imagenet.train.index.jsonl` and `imagenet.val.index.jsonl` beside them, which win when present. A sample's
+    id is its image path relative to the data folder, the same in both layouts.
+    """
+
+    name = "imagenet"
+    dataset = "ImageNet-1K (ILSVRC 2012)"
+    citation = "Russakovsky et al., ImageNet Large Scale Visual Recognition Challenge, IJCV 2015"
+    splits: Mapping[str, Split] = {"train": Split(size=1_281_167), "val": Split(size=50_000)}
+    metrics = (
+        Metric(name="top1", unit="percent", primary=True, source="ILSVRC 2012 classification, one guess"),
+        Metric(name="top5", unit="percent", source="ILSVRC 2012 classification, five guesses"),
+        Metric(
+            name="real_top1", unit="percent",
+            source="Beyer et al., Are we done with ImageNet?, arXiv 2006.07159: images without a label left out",
+        ),
+    )  # fmt: skip
+    recipes = RECIPES
+    folder = "imagenet"
+    final_norm = False
+
+    def check(self, root: Path, *, decode: bool, progress: Progress) -> list[Finding]:
+        findings = []
+        for split, facts in self.splits.items():
+            try:
+                samples = self.samples(root, split)
+            except InputError as error:
+                findings.append(Finding(False, str(error)))
+                continue
+            count = len(samples)
+            official = "the official number" if count == facts.size else f"official: {facts.size:,}"
+            findings.append(Finding(True, f"{split}: {count:,} images ({official}), {len(self.classes(root))} classes"))
+            findings += self._check_images(root, samples, split, decode=decode, progress=progress)
+        has_real = (root / REAL_FILE).is_file()
+        findings.append(Finding(True, f"ReaL labels: {'found' if has_real else f'no {REAL_FILE}, so no real_top1'}"))
+        return findings
+
+    def _check_images(
+        self, root: Path, samples: Sequence[Sample], split: str, *, decode: bool, progress: Progress
+    ) -> list[Finding]:
+        from tasks.images import broken_images
+
+        paths = [root / sample.inputs for sample in samples]
+        if decode:
+            return [Finding(False, reason) for reason in broken_images(progress(paths, f"decode {split}"))]
+        absent = [str(path) for path in paths if not path.is_file()]
+        if not absent:
+            return []
+        return [Finding(False, f"{split}: {len(absent):,} images absent, such as {absent[0]}. Restore them.")]
+
+    def samples(self, root: Path, split: str) -> list[Sample]:
+        self.split(split)
+        pairs = _index_pairs(root, split) if _index_file(root, split).is_file() else _folder_pairs(root, split)
+        classes = len(self.classes(root))
+        for path, label, where in pairs:
+            if not 0 <= label < classes:
+                raise InputError(
+                    f"{where}: label {label} of {path} is out of range: there are {classes} classes, 0 to "
+                    f"{classes - 1}. Labels count the sorted class folders from 0."
+                )
+        real = _real_labels(root) if split == "val" else None
+        return [
+            Sample(path, path, {"label": label} | ({"real": _real_of(path, real)} if real is not None else {}))
+            for path, label, _ in pairs
+        ]
+
+    def classes(self, root: Path) -> list[str]:
+        """Class folder names, in the order of their ids."""
+        for split in self.splits:
+            if _index_file(root, split).is_file():
+                return sorted({Path(path).parent.name for path, _, _ in _index_pairs(root, split)})
+            if (root / split).is_dir():
+                return sorted(entry.name for entry in (root / split).iterdir() if entry.is_dir())
+        raise _no_split(root, "train")
+
+    def train_set(self, samples: Sequence[Sample], recipe: Recipe, root: Path) -> Dataset:
+        from timm.data import create_transform
+
+        from tasks.images import IMAGENET_MEAN, IMAGENET_STD
+
+        transform = create_transform(
+            recipe.image_size,
+            is_training=True,
+            scale=(recipe.smallest_crop, 1.0),
+            color_jitter=recipe.color_jitter,
+            auto_augment=recipe.auto_augment,
+            interpolation="bicubic",
+            re_prob=recipe.random_erasing,
+            re_mode="pixel",
+            mean=IMAGENET_MEAN,
+            std=IMAGENET_STD,
+        )
+        return self._items(samples, root, transform)
+
+    def eval_set(self, samples: Sequence[Sample], recipe: Recipe, root: Path) -> Dataset:
+        from tasks.images import IMAGENET_MEAN, IMAGENET_STD, center_crop
+
+        transform = center_crop(recipe.image_size, crop_pct=recipe.crop_pct, mean=IMAGENET_MEAN, std=IMAGENET_STD)
+        return self._items(samples, root, transform)
+
+    def _items(self, samples: Sequence[Sample], root: Path, transform: Any) -> Dataset:
+        from tasks.images import ImageItems
+
+        return ImageItems(
+            [root / sample.inputs for sample in samples],
+            [{"label": sample.annotation["label"]} for sample in samples],
+            transform,
+        )
+
+    def model(self, backbone: nn.Module, recipe: Recipe, root: Path) -> ImageClassifier:
+        from timm.data import Mixup
+
+        from tasks.classifier import ImageClassifier
+
+        classes = len(self.classes(root))
+        mixup = None
+        if recipe.mixup or recipe.cutmix:
+            mixup = Mixup(
+                mixup_alpha=recipe.mixup,
+                cutmix_alpha=recipe.cutmix,
+                label_smoothing=recipe.label_smoothing,
+                num_classes=classes,
+            )
+        return ImageClassifier(backbone, classes=classes, mixup=mixup, label_smoothing=recipe.label_smoothing)
+
+    def score(self, predictions: Mapping[str, Mapping[str, Any]], samples: Sequence[Sample]) -> list[Measurement]:
+        tops = [_top(predictions[sample.id], sample.id) for sample in samples]
+        labels = [sample.annotation["label"] for sample in samples]
+        measurements = [
+            mean("top1", [top[0] == label for top, label in zip(tops, labels, strict=True)]),
+            mean("top5", [label in top[:5] for top, label in zip(tops, labels, strict=True)]),
+        ]
+        real = [sample.annotation.get("real") for sample in samples]
+        if any(real):
+            hits = [top[0] in right for top, right in zip(tops, real, strict=True) if right]
+            measurements.append(mean("real_top1", hits))
+        return measurements
+
+
+def _top(record: Mapping[str, Any], sample: str) -> Sequence[int]:
+    top = record.get("top")
+    if not isinstance(top, list) or not top or not all(isinstance(label, int) for label in top):
+        raise InputError(
+            f"The prediction of {sample} has no list of class ids under 'top', best first (found: {top!r}). "
+            'A record of this task is {"id": image path, "top": [5 class ids]}.'
+        )
+    return top
+
+
+def _index_file(root: Path, split: str) -> Path:
+    return root / f"imagenet.{split}.index.jsonl"
+
+
+def _index_pairs(root: Path, split: str) -> list[tuple[str, int, str]]:
+    """(image path, label, where it is written) of an official index file."""
+    file = _index_file(root, split)
+    pairs = []
+    with file.open(encoding="utf-8") as lines:
+        for number, line in enumerate(lines, 1):
+            where = f"{file}, line {number}"
+            try:
+                row = json.loads(line)
+                # Official rows may keep a slash from the path in front of them.
+                pairs.append((str(row["image_path"]).lstrip("/"), int(row["label"]), where))
+            except (json.JSONDecodeError, KeyError, TypeError, ValueError):
+                raise InputError(
+                    f'{where} is not of the form {{"image_path": "…", "label": 0}}: {line.strip()[:80]!r}. '
+                    "Mend the line or make the index again."
+                ) from None
+    if not pairs:
+        raise InputError(f"{file} is empty. Make the index again, or remove it to use the class folders.")
+    return pairs
+
+
+def _folder_pairs(root: Path, split: str) -> list[tuple[str, int, str]]:
+    folder = root / split
+    if not folder.is_dir():
+        raise _no_split(root, split)
+    classes = sorted(entry.name for entry in folder.iterdir() if entry.is_dir())
+    if not classes:
+        raise InputError(f"{folder} has no class folders. Expected {folder}/<class>/<image>, as ImageNet is laid out.")
+    all_classes = _all_classes(root, classes)
+    pairs = []
+    for name in classes:
+        if name not in all_classes:
+            raise InputError(
+                f"Class folder {folder / name} is not among those of {root / 'train'}. Remove or rename it."
+            )
+        images = sorted(e.name for e in (folder / name).iterdir() if e.suffix.lower() in EXTENSIONS)
+        if not images:
+            raise InputError(f"Class folder {folder / name} has no images. Fill it, or remove it from every split.")
+        pairs += [(f"{split}/{name}/{image}", all_classes[name], str(folder / name)) for image in images]
+    return pairs
+
+
+def _all_classes(root: Path, found: Sequence[str]) -> dict[str, int]:
+    """Class ids by name; the training folders decide when they are there."""
+    train = root / "train"
+    names = sorted(e.name for e in train.iterdir() if e.is_dir()) if train.is_dir() else found
+    return {name: label for label, name in enumerate(names)}
+
+
+def _no_split(root: Path, split: str) -> InputError:
+    return InputError(
+        f"No {split} images under {root}: neither {split}/<class>/<image> nor {_index_file(root, split).name}. "
+        "Point --data at the ImageNet folder, or draw a practice set with `harness toy FOLDER`."
+    )
+
+
+def _real_labels(root: Path) -> list[list[int]] | None:
+    """ReaL labels in the order of the validation file numbers, when the file is there."""
+    file = root / REAL_FILE
+    if not file.is_file():
+        return None
+    try:
+        labels = json.loads(file.read_text())
+        if not (isinstance(labels, list) and all(isinstance(entry, list) for entry in labels)):
+            raise ValueError("not a list of lists")
+    except ValueError as error:
+        raise InputError(f"{file} is not the ReaL label file ({error}): a JSON list with a list per image.") from None
+    return labels
+
+
+def _real_of(path: str, real: list[list[int]]) -> list[int]:
+    match = VAL_NUMBER.search(path)
+    if match is None or not 1 <= int(match[1]) <= len(real):
+        raise InputError(
+            f"{REAL_FILE} goes by the original file names (ILSVRC2012_val_00000001 to {len(real):08d}); {path} is not "
+            f"one. Remove {REAL_FILE} to score without ReaL labels."
+        )
+    return real[int(match[1]) - 1]

@@ -1,0 +1,77 @@
+"""Opening and preparing images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image, UnidentifiedImageError
+from torch.utils.data import Dataset
+from torchvision import transforms
+
+from backbones.errors import InputError
+
+# ImageNet classification takes these; every other BEiT-3 task takes 0.5 for all channels.
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+BICUBIC = transforms.InterpolationMode.BICUBIC
+
+
+def open_image(path: Path) -> Image.Image:
+    """An RGB image, fully decoded.
+
+    Raises:
+        InputError: the file is absent, not an image, or truncated.
+    """
+    try:
+        with Image.open(path) as image:
+            return image.convert("RGB")
+    except FileNotFoundError:
+        raise InputError(
+            f"Image {path} is named in the annotations but absent. Restore it, or point --data at the "
+            "folder that has it."
+        ) from None
+    except UnidentifiedImageError:
+        raise InputError(f"{path} is not an image that can be read. Replace it with the original file.") from None
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise InputError(f"Image {path} cannot be decoded ({error}). Replace it with the original file.") from error
+
+
+def center_crop(size: int, *, crop_pct: float, mean: Sequence[float], std: Sequence[float]) -> Callable:
+    """Evaluation on ImageNet: shorter side to size / crop_pct (bicubic), centre crop, normalise."""
+    return transforms.Compose(
+        [
+            transforms.Resize(int(size / crop_pct), interpolation=BICUBIC),
+            transforms.CenterCrop(size),
+            transforms.ToTensor(),
+            transforms.Normalize(mean, std),
+        ]
+    )
+
+
+class ImageItems(Dataset):
+    """Items {"image": float [3, size, size], **fields of the sample}."""
+
+    def __init__(self, paths: Sequence[Path], fields: Sequence[dict[str, Any]], transform: Callable) -> None:
+        self._paths = paths
+        self._fields = fields
+        self._transform = transform
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        image: torch.Tensor = self._transform(open_image(self._paths[index]))
+        return {"image": image, **self._fields[index]}
+
+
+def broken_images(paths: Iterable[Path]) -> list[str]:
+    """Decode every image; the reasons of those that cannot be."""
+    reasons = []
+    for path in paths:
+        try:
+            open_image(path)
+        except InputError as error:
+            reasons.append(str(error))
+    return reasons

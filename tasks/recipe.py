@@ -1,0 +1,116 @@
+"""Fine-tuning recipes: frozen values, each with its source, and changes to them by name."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal, TypeVar, get_args, get_type_hints
+
+from backbones.errors import UsageError, unknown
+
+# How a run is spread over the machine; changing these leaves the mathematics of the recipe as it is.
+PLACEMENT = ("micro_batch", "workers", "checkpoint_activations")
+
+R = TypeVar("R", bound="Recipe")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """What every fine-tuning needs. Tasks add fields of their own.
+
+    The defaults are those of the official fine-tuning code: AdamW without gradient clipping and without EMA, a
+    cosine to 1e-6 after a linear warm-up from 0.
+    """
+
+    name: str
+    source: str  # where the numbers are from
+    image_size: int  # pixels
+    epochs: int
+    warmup_epochs: int
+    batch_size: int  # samples per optimizer step, over all processes and accumulation steps
+    lr: float  # peak
+    min_lr: float = 1e-6
+    start_lr: float = 0.0
+    layer_decay: float = 1.0
+    head_lr_scale: float = 1.0  # for parameters whose name starts with "head"; only without layer decay
+    weight_decay: float = 0.05
+    beta1: float = 0.9
+    beta2: float = 0.999
+    eps: float = 1e-8
+    drop_path: float = 0.1
+    clip_grad: float | None = None  # largest gradient norm
+    ema_decay: float | None = None  # of the averaged weights that are predicted with
+    precision: Literal["auto", "bf16", "fp32"] = "auto"  # auto: bf16 where the device computes in it
+    micro_batch: int = 32  # samples per process at once; the rest of the batch is accumulated
+    workers: int = 2  # loader processes per process
+    checkpoint_activations: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("image_size", "epochs", "batch_size", "lr", "micro_batch"):
+            if getattr(self, name) <= 0:
+                raise UsageError(f"Recipe field {name} must be more than 0, not {getattr(self, name)}.")
+        if self.warmup_epochs > self.epochs:
+            raise UsageError(
+                f"warmup_epochs={self.warmup_epochs} is more than epochs={self.epochs}. "
+                "Shorten the warm-up too: --set warmup_epochs=0."
+            )
+
+    def differs_from(self, other: Recipe) -> list[str]:
+        """Names of the fields that change the result, not only its placement on the machine."""
+        return [
+            field.name
+            for field in fields(self)
+            if field.name not in PLACEMENT and getattr(self, field.name) != getattr(other, field.name)
+        ]
+
+
+def changed(recipe: R, assignments: Sequence[str]) -> R:
+    """The recipe with `key=value` texts applied, each value read as the field's type.
+
+    Raises:
+        UsageError: a text without "=", an unknown key (with the nearest names) or a value of another type.
+    """
+    types = get_type_hints(type(recipe))
+    changes = {}
+    for assignment in assignments:
+        key, separator, text = assignment.partition("=")
+        if not separator:
+            raise UsageError(f"'{assignment}' is not of the form key=value, as in --set lr=1e-4.")
+        if key not in types:
+            raise unknown("recipe field", key, types)
+        changes[key] = _parse(key, text, types[key])
+    return replace(recipe, **changes)
+
+
+def _parse(key: str, text: str, kind: Any) -> Any:
+    """Read `text` as the type `kind`: str, a number, bool, a tuple of numbers, Literal, or one of them or None."""
+    options = get_args(kind)
+    if type(None) in options:
+        if text.lower() == "none":
+            return None
+        kind = next(option for option in options if option is not type(None))
+        options = get_args(kind)
+    try:
+        if kind is str or (options and all(isinstance(option, str) for option in options)):
+            value: Any = text
+        else:
+            value = json.loads(text)
+            if kind is float and isinstance(value, int) and not isinstance(value, bool):
+                value = float(value)
+            if isinstance(value, list):
+                value = tuple(value)
+    except json.JSONDecodeError:
+        raise UsageError(f"Recipe field {key} is a {_kind_name(kind)}; '{text}' is not one.") from None
+    if options and isinstance(options[0], str) and value not in options:
+        raise unknown(f"value of {key}", text, options)
+    expected = tuple if options and not isinstance(options[0], str) else (str if options else kind)
+    if not isinstance(value, expected) or (isinstance(value, bool) and expected is not bool):
+        raise UsageError(f"Recipe field {key} is a {_kind_name(kind)}; '{text}' is not one.")
+    return value
+
+
+def _kind_name(kind: Any) -> str:
+    return {"int": "whole number", "float": "number", "bool": "true or false"}.get(
+        getattr(kind, "__name__", ""), str(kind)
+    )

@@ -1,0 +1,64 @@
+"""Metrics with error bars: a metric is a function of how often each unit of a split counts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+RESAMPLES = 1000
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One metric over one split.
+
+    metric: its name in the adapter's list.
+    samples: how many samples it is over (the row's n).
+    units: how many independent units the samples form (images, sentences).
+    statistic: weights [units] (how often each unit counts) -> the metric in its unit.
+    """
+
+    metric: str
+    samples: int
+    units: int
+    statistic: Callable[[np.ndarray], float]
+
+    @property
+    def value(self) -> float:
+        return self.statistic(np.ones(self.units))
+
+    def interval(self, *, seed: int, resamples: int = RESAMPLES, level: float = 0.95) -> tuple[float, float]:
+        """Percentile bootstrap interval (Efron 1979) over the units.
+
+        The same seed draws the same units for every metric with as many of them, so metrics of one run, and
+        two runs on one split, can be compared draw by draw.
+        """
+        rng = np.random.default_rng(seed)
+        draws = [
+            self.statistic(np.bincount(rng.integers(self.units, size=self.units), minlength=self.units).astype(float))
+            for _ in range(resamples)
+        ]
+        tail = 100 * (1 - level) / 2
+        low, high = np.nanpercentile(draws, [tail, 100 - tail])
+        return float(low), float(high)
+
+
+def mean(metric: str, values: Sequence[float] | np.ndarray, *, units: Sequence | None = None) -> Measurement:
+    """100 × the mean of one value per sample (hits, scores in [0, 1]), as a percentage.
+
+    units: the unit of each sample, by any hashable name; each sample is its own when not given.
+    """
+    values = np.asarray(values, dtype=float)
+    if units is None:
+        sums, counts = values, np.ones(len(values))
+    else:
+        _, index = np.unique(np.asarray(units), return_inverse=True)
+        sums, counts = np.bincount(index, values), np.bincount(index).astype(float)
+
+    def statistic(weights: np.ndarray) -> float:
+        total = weights @ counts
+        return float(100 * (weights @ sums) / total) if total else float("nan")
+
+    return Measurement(metric, len(values), len(sums), statistic)

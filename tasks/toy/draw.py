@@ -1,0 +1,62 @@
+"""Scenes to pixels: pictures, and the masks of their things."""
+
+import math
+
+import numpy as np
+
+from tasks.toy.scene import COLOURS, Scene, Texture, Thing
+from tasks.toy.shapes import FRAGMENTS, SHAPES
+from tasks.toy.textures import accent_share
+
+_OUTLINES = SHAPES | FRAGMENTS
+
+Window = tuple[slice, slice]
+
+
+def draw(scene: Scene, *, size: int) -> np.ndarray:
+    """The picture of `scene`: uint8 [size, size, 3], RGB."""
+    picture = _surface(scene.background, *_offsets(_window(0.5, 0.5, 1, size), 0, 0, size), size)
+    for thing in scene.things + scene.clutter:
+        window = _window(thing.x, thing.y, thing.size, size)
+        x, y = _offsets(window, thing.x, thing.y, size)
+        cover = _cover(thing, x, y, size)[..., None]
+        picture[window] += cover * (_surface(thing.texture, x, y, size) - picture[window])
+    return (picture + 0.5).astype(np.uint8)
+
+
+def masks(scene: Scene, *, size: int) -> np.ndarray:
+    """Where each of `scene.things` is seen: bool [things, size, size], no pixel in two of them."""
+    seen = np.zeros((len(scene.things), size, size), bool)
+    for index, thing in enumerate(scene.things + scene.clutter):
+        window = _window(thing.x, thing.y, thing.size, size)
+        cover = _cover(thing, *_offsets(window, thing.x, thing.y, size), size) >= 0.5
+        seen[(slice(None), *window)] &= ~cover
+        if index < len(scene.things):
+            seen[(index, *window)] = cover
+    return seen
+
+
+def _window(x: float, y: float, extent: float, size: int) -> Window:
+    """The rows and columns of a picture of `size` pixels that a square of `extent` around `x`, `y` touches."""
+    reach = extent / 2 + 1 / size
+    first, last = ([max(0, min(size, math.floor((c + r) * size))) for c in (y, x)] for r in (-reach, reach))
+    return slice(first[0], last[0]), slice(first[1], last[1])
+
+
+def _offsets(window: Window, x: float, y: float, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """How far the pixel centres of `window` lie from `x`, `y`: float32 [1, columns] and [rows, 1], in sides."""
+    rows, columns = (np.arange(part.start, part.stop, dtype=np.float32) for part in window)
+    return ((columns + 0.5) / size - x)[None], ((rows + 0.5) / size - y)[:, None]
+
+
+def _cover(thing: Thing, x: np.ndarray, y: np.ndarray, size: int) -> np.ndarray:
+    """The share of each pixel that `thing` covers, from its centre's distance to the outline: 0..1."""
+    cos, sin, radius = math.cos(thing.angle), math.sin(thing.angle), thing.size / 2
+    distance = _OUTLINES[thing.shape]((x * cos + y * sin) / radius, (y * cos - x * sin) / radius)
+    return np.clip(0.5 - distance * (radius * size), 0, 1)
+
+
+def _surface(texture: Texture, x: np.ndarray, y: np.ndarray, size: int) -> np.ndarray:
+    """The colours of `texture` at the points `x`, `y`: float32 [rows, columns, 3] in 0..255."""
+    colour, accent = (np.array(COLOURS[name], np.float32) for name in (texture.colour, texture.accent))
+    return colour + accent_share(texture, x, y, pixels=size)[..., None] * (accent - colour)
