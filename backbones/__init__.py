@@ -17,7 +17,7 @@ from backbones.errors import InputError, UsageError
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["InputError", "MultiwayConfig", "UsageError", "build", "config", "family", "names"]
+__all__ = ["InputError", "MultiwayConfig", "UsageError", "build", "config", "family", "names", "require"]
 
 TIMM = "timm/"
 
@@ -25,6 +25,20 @@ TIMM = "timm/"
 def names() -> list[str]:
     """The Multiway backbones by name (timm models are `timm/<name>`)."""
     return list(CONFIGS)
+
+
+def require(name: str) -> None:
+    """Check that there is a backbone of this name.
+
+    Raises:
+        UsageError: there is none; the message has the nearest names.
+    """
+    if name.startswith(TIMM):
+        from backbones.timm_backbone import require_model
+
+        require_model(name.removeprefix(TIMM))
+    else:
+        config(name)
 
 
 def build(

@@ -21,8 +21,7 @@ class TimmBackbone(nn.Module):
     def __init__(self, name: str, *, image_size: int | None, drop_path: float) -> None:
         super().__init__()
         options = {"img_size": image_size} if image_size else {}
-        if name not in timm.list_models():
-            raise unknown("timm model", name, timm.list_models())
+        require_model(name)
         try:
             self.model = timm.create_model(name, pretrained=False, num_classes=0, drop_path_rate=drop_path, **options)
         except TypeError:  # models without a fixed input size, or without stochastic depth, refuse the option
@@ -71,6 +70,12 @@ class TimmBackbone(nn.Module):
         """timm's own list for this model."""
         names = self.model.no_weight_decay() if hasattr(self.model, "no_weight_decay") else set()
         return {f"model.{name}" for name in names}
+
+
+def require_model(name: str) -> None:
+    """Raise a UsageError with the nearest names when timm has no such model."""
+    if not timm.is_model(name):
+        raise unknown("timm model", name, timm.list_models())
 
 
 def _as_tokens(features: Tensor, dim: int) -> Tensor:

@@ -117,10 +117,10 @@ def load(model: nn.Module, path: str | Path, *, new_heads: bool = False) -> Load
             wrongly shaped keys. The model is unchanged then.
     """
     backbone = getattr(model, "beit3", model)
-    prefix = "" if backbone is model else TRUNK
+    prefix = TRUNK if backbone is model else ""  # what the model's own names lack
     new_heads = new_heads or backbone is model
-    own = {_canonical(name, backbone, prefix): tensor for name, tensor in model.state_dict().items()}
-    state = {_canonical(name, backbone, ""): tensor for name, tensor in read(path).items()}
+    own = {prefix + name: tensor for name, tensor in model.state_dict().items()}
+    state = _under_trunk(read(path), backbone)
     resized = _resize_positions(state, own)
 
     def is_free(name: str) -> bool:
@@ -129,7 +129,7 @@ def load(model: nn.Module, path: str | Path, *, new_heads: bool = False) -> Load
     wrong = [name for name in state if name in own and state[name].shape != own[name].shape]
     ignored = [name for name in state if name not in own and (is_free(name) or name.startswith(OPTIONAL))]
     ignored += [name for name in wrong if is_free(name)]
-    frozen = {_canonical(name, backbone, prefix) for name, p in model.named_parameters() if not p.requires_grad}
+    frozen = {prefix + name for name, parameter in model.named_parameters() if not parameter.requires_grad}
     absent = [name for name in own if name not in state or name in ignored]
     fresh = [name for name in absent if name in frozen or is_free(name)]
     problems = {
@@ -144,20 +144,16 @@ def load(model: nn.Module, path: str | Path, *, new_heads: bool = False) -> Load
     if any(problems.values()):
         raise InputError(_mismatch(path, problems))
     wanted = {name: tensor for name, tensor in state.items() if name in own and name not in ignored}
-    names = {_canonical(name, backbone, prefix): name for name in model.state_dict()}
-    model.load_state_dict({names[name]: tensor for name, tensor in wanted.items()}, strict=False)
+    model.load_state_dict({name.removeprefix(prefix): tensor for name, tensor in wanted.items()}, strict=False)
     return LoadReport(len(wanted), tuple(fresh), tuple(ignored), tuple(resized))
 
 
-def _canonical(name: str, backbone: nn.Module, prefix: str) -> str:
-    """The name under which a task model holds a tensor: `beit3.` before those of the backbone.
-
-    `prefix` is what the backbone's names already carry; files come with and without `beit3.`.
-    """
-    if name.startswith(TRUNK) or (prefix and not name.startswith(prefix)):
-        return name
-    inside = backbone.own_key(name)
-    return name if inside is None else TRUNK + inside
+def _under_trunk(state: dict[str, Tensor], backbone: nn.Module) -> dict[str, Tensor]:
+    """The tensors of a file under the names of a task model: the backbone's begin with `beit3.`."""
+    if any(name.startswith(TRUNK) for name in state):
+        return state
+    inside = {name: backbone.own_key(name) for name in state}
+    return {name if inside[name] is None else TRUNK + inside[name]: tensor for name, tensor in state.items()}
 
 
 def _resize_positions(state: dict[str, Tensor], own: dict[str, Tensor]) -> list[str]:

@@ -20,6 +20,8 @@ def start() -> None:
     """Join the other processes; nothing to do when there are none."""
     if not launched() or dist.is_initialized():
         return
+    # torchrun sets the threads of OpenMP to one; mmengine does the same for MKL, with a warning, unless it is set.
+    os.environ.setdefault("MKL_NUM_THREADS", os.environ.get("OMP_NUM_THREADS", "1"))
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo", timeout=TIMEOUT)

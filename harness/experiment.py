@@ -95,9 +95,8 @@ def plan(
         UsageError: an unknown name, or an option that does not fit.
     """
     adapter = tasks.get(task)
-    if not backbone.startswith(backbones.TIMM):
-        backbones.config(backbone)
-    elif adapter.needs_text:
+    backbones.require(backbone)
+    if adapter.needs_text and backbone.startswith(backbones.TIMM):
         raise UsageError(f"Task {task} needs a text encoder, which {backbone} lacks. Take a Multiway backbone.")
     base = _recipe(adapter, recipe or backbones.family(backbone))
     altered = changed(base, changes)

@@ -92,8 +92,10 @@ class Schedule(Hook):
         self._rates = rates
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
+        rate = float(self._rates[batch_idx])  # a NumPy number would be pickled into the checkpoint
+        # The first group is mmengine's own, without parameters: it is the rate that logs show.
         for group in runner.optim_wrapper.param_groups:
-            group["lr"] = self._rates[batch_idx] * group["lr_scale"]
+            group["lr"] = rate * group.get("lr_scale", 1.0)
 
 
 class FiniteLoss(Hook):
@@ -149,7 +151,7 @@ class Checkpoint(Hook):
     def _save(self, runner: Runner) -> None:
         partial = self._path.with_suffix(".partial")
         try:
-            runner.save_checkpoint(str(partial.parent), partial.name, by_epoch=False)
+            runner.save_checkpoint(str(partial.parent), partial.name, save_param_scheduler=False, by_epoch=False)
         except (OSError, RuntimeError) as error:
             partial.unlink(missing_ok=True)
             raise InputError(

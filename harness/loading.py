@@ -48,6 +48,10 @@ class TrainBatches(Sampler[list[tuple[int, int]]]):
     def steps_per_epoch(self) -> int:
         return self._size // (self._micro * self._accumulation * self._world_size)
 
+    def __len__(self) -> int:
+        """Batches of one epoch; mmengine's hooks ask for it."""
+        return self.steps_per_epoch * self._accumulation
+
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         step = self.start
         while True:

@@ -127,7 +127,7 @@ def read(path: Path) -> list[dict[str, Any]]:
             try:
                 record = json.loads(line)
                 records.append({**_with_arrays(record, arrays), "id": str(record["id"])})
-            except (ValueError, KeyError, TypeError):
+            except (ValueError, KeyError, TypeError, AttributeError):
                 raise InputError(
                     f'{path}, line {number} is not a record of the form {{"id": "…", …}}: {line.strip()[:80]!r}.'
                 ) from None

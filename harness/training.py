@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 from mmengine.hooks import EMAHook, Hook
-from mmengine.model import BaseModel
+from mmengine.model import BaseModel, MMDistributedDataParallel
 from mmengine.runner import Runner
 
 from backbones import weights
@@ -184,7 +184,7 @@ def _runner(
     resume: Path | None,
 ) -> Runner:
     return Runner(
-        model=model,
+        model=_shared(model),
         work_dir=str(folder / "log"),
         train_dataloader=loader,
         train_cfg=loop,
@@ -197,7 +197,7 @@ def _runner(
         },
         custom_hooks=hooks,
         log_processor={"by_epoch": False},
-        log_level="WARNING",
+        log_level="ERROR",
         visualizer={"type": "Visualizer", "vis_backends": _backends(log)},
         launcher="pytorch" if distributed.world_size() > 1 else "none",
         randomness={"seed": seed},
@@ -205,6 +205,16 @@ def _runner(
         load_from=str(resume) if resume else None,
         resume=resume is not None,
     )
+
+
+def _shared(model: BaseModel) -> BaseModel | MMDistributedDataParallel:
+    """The model, with gradients averaged over processes when there are several."""
+    if distributed.world_size() == 1:
+        return model
+    where = next(model.parameters()).device
+    # mmengine's own wrapping names a device, which PyTorch refuses on the CPU.
+    devices = [where.index] if where.type == "cuda" else None
+    return MMDistributedDataParallel(module=model, device_ids=devices, broadcast_buffers=False)
 
 
 def _backends(log: Sequence[str]) -> list[dict]:

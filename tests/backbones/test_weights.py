@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+import dataclasses
+import os
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+
+from backbones import InputError, weights
+from backbones.multiway import Multiway
+from backbones.positions import resize_image_table
+from tests.backbones.test_multiway import SMALL, small
+
+
+def official_file(path: Path, state: dict, *, wrapper: str = "model") -> Path:
+    torch.save({wrapper: state}, path)
+    return path
+
+
+def under_official_names(model: Multiway) -> dict[str, torch.Tensor]:
+    return {f"beit3.{name}": tensor for name, tensor in model.state_dict().items()}
+
+
+@pytest.mark.parametrize("wrapper", ["model", "module"])
+@pytest.mark.parametrize("with_heads", [False, True])
+def test_official_pretrained_files_load_completely(tmp_path: Path, wrapper: str, with_heads: bool) -> None:
+    source, target = small(seed=1), small(seed=2)
+    state = under_official_names(source)
+    if with_heads:
+        state |= {"mlm_head.weight": torch.zeros(50, 32), "mlm_head.bias": torch.zeros(50)}
+        state |= {"mim_head.weight": torch.zeros(8192, 32), "mim_head.bias": torch.zeros(8192)}
+    report = weights.load(target, official_file(tmp_path / "beit3.pth", state, wrapper=wrapper))
+    assert report.loaded == len(source.state_dict())
+    assert report.fresh == report.resized == ()
+    assert len(report.ignored) == (4 if with_heads else 0)
+    for name, tensor in source.state_dict().items():
+        assert torch.equal(tensor, target.state_dict()[name]), name
+
+
+def test_safetensors_round_trip(tmp_path: Path) -> None:
+    source, target = small(seed=1), small(seed=2)
+    path = tmp_path / "ours.safetensors"
+    weights.save(source.state_dict(), path, metadata={"note": "hello"})
+    weights.load(target, path)
+    assert all(torch.equal(a, b) for a, b in zip(source.parameters(), target.parameters(), strict=True))
+    assert weights.metadata(path) == {"note": "hello"}
+    assert [file.name for file in tmp_path.iterdir()] == ["ours.safetensors"]
+
+
+def test_a_model_without_final_norm_takes_a_file_with_one_but_not_the_reverse(tmp_path: Path) -> None:
+    bare = dataclasses.replace(SMALL, final_norm=False)
+    normed_file = official_file(tmp_path / "normed.pth", under_official_names(small()))
+    bare_file = official_file(tmp_path / "bare.pth", under_official_names(small(bare)))
+    assert len(weights.load(small(bare), normed_file).ignored) == 4
+    with pytest.raises(InputError, match=r"Missing \(4\): beit3.encoder.layer_norm"):
+        weights.load(small(), bare_file)
+
+
+def test_image_positions_are_resized_and_the_other_rows_kept(tmp_path: Path) -> None:
+    source, target = small(), small(dataclasses.replace(SMALL, image_size=48))
+    report = weights.load(target, official_file(tmp_path / "beit3.pth", under_official_names(source)))
+    assert report.resized == ("beit3.encoder.embed_positions.A.weight",)
+    old, new = (model.encoder.embed_positions["A"].weight for model in (source, target))
+    assert torch.equal(old[:3], new[:3])
+    assert new.shape == (39, 32)
+    # Symmetric grids stay symmetric: a transposed or shifted grid would not.
+    ramp = torch.cat([torch.zeros(3, 1), torch.arange(4.0).repeat_interleave(4)[:, None]])
+    wide = resize_image_table(ramp, (6, 6))[3:].reshape(6, 6)
+    assert torch.allclose(wide, wide[:, :1].expand(6, 6))
+    assert torch.allclose(wide[:, 0] + wide.flip(0)[:, 0], torch.full((6,), 3.0), atol=1e-5)
+
+
+def test_a_mismatch_names_every_kind_of_key_and_leaves_the_model_alone(tmp_path: Path) -> None:
+    state = under_official_names(small(seed=1))
+    del state["beit3.vision_embed.cls_token"]
+    state["beit3.encoder.layers.9.surprise"] = torch.zeros(1)
+    state["beit3.text_embed.weight"] = torch.zeros(51, 32)
+    model = small(seed=2)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    with pytest.raises(InputError) as caught:
+        weights.load(model, official_file(tmp_path / "other.pth", state))
+    text = str(caught.value)
+    assert "Missing (1): beit3.vision_embed.cls_token." in text
+    assert "Unexpected (1): beit3.encoder.layers.9.surprise." in text
+    assert "beit3.text_embed.weight (51x32 in the file, 50x32 in the model)" in text
+    assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
+
+
+def test_weights_of_another_architecture_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "resnet.pth"
+    torch.save({"conv1.weight": torch.zeros(64, 3, 7, 7), "fc.weight": torch.zeros(1000, 512)}, path)
+    with pytest.raises(InputError, match=r"do not fit this model. Missing \(\d+\)"):
+        weights.load(small(), path)
+
+
+def test_truncated_files_are_named(tmp_path: Path) -> None:
+    whole = official_file(tmp_path / "beit3.pth", under_official_names(small()))
+    weights.save(small().state_dict(), tmp_path / "beit3.safetensors")
+    for path in (whole, tmp_path / "beit3.safetensors"):
+        path.write_bytes(path.read_bytes()[:-1000])
+        with pytest.raises(InputError, match=f"{path}.*(truncated|not a whole).*again"):
+            weights.load(small(), path)
+
+
+class _Exploit:
+    def __init__(self, target: Path) -> None:
+        self.target = target
+
+    def __reduce__(self) -> tuple:
+        return os.system, (f"touch {self.target}",)
+
+
+@pytest.mark.parametrize("legacy", [False, True], ids=["zip", "bare pickle"])
+def test_a_pickle_that_would_run_code_does_not(tmp_path: Path, legacy: bool) -> None:
+    path, proof = tmp_path / "evil.pth", tmp_path / "ran"
+    if legacy:
+        path.write_bytes(pickle.dumps({"model": _Exploit(proof)}))
+    else:
+        torch.save({"model": _Exploit(proof)}, path)
+    with pytest.raises(InputError, match="could run code"):
+        weights.load(small(), path)
+    assert not proof.exists()
+
+
+def test_files_that_are_no_checkpoint(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="No weights file at"):
+        weights.load(small(), tmp_path / "absent.pth")
+    text = tmp_path / "page.pth"
+    text.write_text("<html>not found</html>")
+    with pytest.raises(InputError, match=r"page\.pth"):
+        weights.load(small(), text)
+    torch.save({"epoch": 3}, tmp_path / "empty.pth")
+    with pytest.raises(InputError, match="no state dict"):
+        weights.load(small(), tmp_path / "empty.pth")

@@ -1,0 +1,180 @@
+"""The command line: what it says, and with which exit status, when a call or the world is wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from harness.cli import main
+from tests.conftest import FAST, REPOSITORY
+
+
+def call(data: Path, out: Path, *extra: str, changes: tuple[str, ...] = FAST, task: str = "imagenet") -> list[str]:
+    arguments = ["run", task, "--backbone", "multiway_nano", "--data", str(data), "--out", str(out), *extra]
+    return [*arguments, *[part for change in changes for part in ("--set", change)]]
+
+
+def told(capsys: pytest.CaptureFixture) -> str:
+    """The paragraph on stderr; checks that it is one, and no traceback."""
+    error = capsys.readouterr().err
+    assert "Traceback" not in error
+    last = error.strip().splitlines()[-1]
+    assert last.startswith("harness: ")
+    return last
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "imagnet", "--backbone", "multiway_nano", "--data", "."], "Did you mean imagenet?"),
+        (["run", "imagenet", "--backbone", "multiway_nana", "--data", "."], "Did you mean multiway_nano?"),
+        (["run", "imagenet", "--backbone", "timm/resnet19", "--data", "."], "resnet18"),
+        (["run", "imagenet", "--backbone", "multiway_nano", "--data", ".", "--set", "epoch=3"], "Did you mean epochs"),
+        (["run", "imagenet", "--backbone", "multiway_nano", "--data", ".", "--recipe", "nani"], "nano"),
+        (["run", "imagenet", "--backbone", "multiway_nano", "--data", ".", "--split", "test"], "Known: train, val"),
+        (["run", "imagenet", "--backbone", "multiway_nano", "--data", ".", "--limit", "0"], "from 1"),
+    ],
+)
+def test_wrong_calls_exit_with_2(arguments: list[str], message: str, capsys: pytest.CaptureFixture) -> None:
+    assert main(arguments) == 2
+    assert message in told(capsys)
+
+
+def test_a_batch_that_does_not_fit_is_told_with_one_that_does(
+    colours: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    changes = ("workers=0", "epochs=1", "warmup_epochs=0", "image_size=16")
+    wrong = (*changes, "batch_size=10", "micro_batch=4")
+    assert main(call(colours, tmp_path, changes=wrong)) == 2
+    assert "--set micro_batch=2" in told(capsys)
+    assert main(call(colours, tmp_path / "b", changes=(*changes, "batch_size=32", "micro_batch=4"))) == 2
+    assert "more than the 24 training samples" in told(capsys)
+
+
+def test_missing_data_and_weights(colours: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    assert main(call(tmp_path / "nowhere", tmp_path)) == 1
+    assert "No train images under" in told(capsys)
+    assert main(call(colours, tmp_path, "--weights", str(tmp_path / "none.pth"))) == 1
+    assert "No weights file at" in told(capsys)
+
+
+def test_weights_of_another_architecture(colours: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    torch.save({"conv1.weight": torch.zeros(3)}, tmp_path / "resnet.pth")
+    assert main(call(colours, tmp_path, "--weights", str(tmp_path / "resnet.pth"))) == 1
+    assert "do not fit this model" in told(capsys)
+
+
+def test_a_loss_that_is_no_number_stops_the_run(colours: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    changes = (*FAST, "lr=1e18", "precision=fp32", "epochs=4", "clip_grad=none", "warmup_epochs=0")
+    assert main(call(colours, tmp_path, changes=changes)) == 1
+    text = told(capsys)
+    assert "The loss is nan" in text or "The loss is inf" in text
+    assert "--set lr=" in text
+    assert not (tmp_path / "results.csv").exists()
+
+
+def test_an_output_folder_that_cannot_be_written(colours: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    blocker = tmp_path / "file"
+    blocker.write_text("")
+    assert main(call(colours, blocker / "out")) == 1
+    assert "cannot be written" in told(capsys)
+
+
+def test_a_run_folder_is_not_taken_over_by_another_experiment(
+    colours: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    (tmp_path / "imagenet" / "mine").mkdir(parents=True)
+    (tmp_path / "imagenet" / "mine" / "run.json").write_text(
+        json.dumps({"run_id": "x", "started": "", "identity": {"task": "imagenet"}})
+    )
+    assert main(call(colours, tmp_path, "--name", "mine")) == 1
+    assert "holds a run with another backbone" in told(capsys)
+
+
+def test_a_run_folder_in_use_is_told(colours: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    import fcntl
+
+    folder = tmp_path / "imagenet" / "mine"
+    folder.mkdir(parents=True)
+    with (folder / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert main(call(colours, tmp_path, "--name", "mine")) == 1
+    assert "Another run works in" in told(capsys)
+
+
+def test_predictions_that_are_not_the_splits(colours: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    path = tmp_path / "p.jsonl"
+    path.write_text('{"id": "val/class0/0000.JPEG", "top": [0]}\n{"id": "val/other.JPEG", "top": [0]}\n')
+    assert main(["score", "imagenet", str(path), "--data", str(colours)]) == 1
+    text = told(capsys)
+    assert "12 missing: val/class0/0003.JPEG" in text
+    assert "1 foreign: val/other.JPEG" in text
+
+
+def test_errors_in_json_too(capsys: pytest.CaptureFixture) -> None:
+    assert main(["run", "imagnet", "--backbone", "multiway_nano", "--data", ".", "--json"]) == 2
+    assert "Did you mean imagenet?" in json.loads(capsys.readouterr().out)["error"]
+
+
+@pytest.mark.parametrize("what", ["tasks", "backbones"])
+def test_list_speaks_to_people_and_programs(what: str, capsys: pytest.CaptureFixture) -> None:
+    assert main(["list", what]) == 0
+    name = {"tasks": "imagenet", "backbones": "beit3_giant_patch14_224"}[what]
+    assert name in capsys.readouterr().out
+    assert main(["list", what, "--json"]) == 0
+    assert name in json.dumps(json.loads(capsys.readouterr().out))
+
+
+def test_doctor_examines_packages_device_disk_and_data(colours: Path, capsys: pytest.CaptureFixture) -> None:
+    assert main(["doctor", "--data", str(colours), "--data", "nowhere", "--json"]) == 0
+    found = {finding["name"]: finding for finding in json.loads(capsys.readouterr().out)}
+    assert {"Python", "torch", "mmdet", "mmseg", "pycocoevalcap", "timm", "pandas", "bf16", "Java", "disk"} <= set(
+        found
+    )
+    assert found["device"]["ok"]
+    assert "13 val samples" in found["data imagenet"]["detail"]
+    assert not found["data nowhere"]["ok"]
+
+
+def test_doctor_tells_a_package_that_cannot_be_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+    from harness import doctor
+
+    def broken(name: str) -> None:
+        raise ImportError("libGL.so.1: cannot open shared object file")
+
+    monkeypatch.setattr(doctor.importlib, "import_module", broken)
+    finding = doctor._package("cv2", "mmengine")
+    assert not finding.ok
+    assert "libGL.so.1" in finding.detail
+    assert "opencv-python-headless" in finding.detail
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["list"], ["list", "backbones"], ["run", "--help"]])
+def test_light_commands_import_no_torch(arguments: list[str]) -> None:
+    code = f"""
+import sys
+from harness.cli import main
+try:
+    main({arguments!r})
+except SystemExit:
+    pass
+heavy = {{"torch", "pandas", "mmengine", "timm", "PIL", "torchvision"}} & set(sys.modules)
+assert not heavy, heavy
+"""
+    subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, check=True, capture_output=True)
+
+
+def test_standard_output_holds_the_answer_alone(colours: Path, tmp_path: Path) -> None:
+    arguments = call(colours, tmp_path, "--json", changes=(*FAST, "epochs=1", "warmup_epochs=0"))
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "harness", *arguments]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert [row["metric"] for row in json.loads(done.stdout)] == ["top1", "top5"]
+    assert "Effective batch 8 = 4 per process × 1 process(es) × 2 accumulation step(s)" in done.stderr

@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from backbones.multiway import Multiway
+from harness.optim import StepWrapper, adamw, cosine_schedule, parameter_groups
+from tasks.recipe import Recipe
+from tests.backbones.test_multiway import official_config
+
+RECIPE = Recipe(name="test", source="", image_size=32, epochs=1, warmup_epochs=0, batch_size=8, lr=1e-3)
+MODES = {
+    "layer_decay_0_65": {"layer_decay": 0.65},
+    "layer_decay_1_head_lr_20": {"head_lr_scale": 20.0},
+    "plain": {},
+}
+
+
+class QuestionAnswering(nn.Module):
+    """The parameters of the official VQA model, on which the reference groups were taken."""
+
+    def __init__(self, meta: dict) -> None:
+        super().__init__()
+        dim, answers = meta["dim"], meta["cases"]["visual_question_answering"]["num_classes"]
+        self.beit3 = Multiway(official_config(meta, final_norm=False))
+        self.pooler = nn.ModuleDict({"norm": nn.LayerNorm(dim), "dense": nn.Linear(dim, dim)})
+        self.head = nn.Sequential(
+            nn.Linear(dim, 2 * dim), nn.LayerNorm(2 * dim), nn.GELU(), nn.Linear(2 * dim, answers)
+        )
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_groups_equal_the_official_ones(reference_meta: dict, mode: str) -> None:
+    expected = reference_meta["optim"][mode]
+    recipe = RECIPE.__class__(**{**RECIPE.__dict__, **MODES[mode], "weight_decay": 0.05})
+    groups = parameter_groups(QuestionAnswering(reference_meta), recipe)
+    found = {name: [g["lr_scale"], g["weight_decay"]] for g in groups for name in g["names"]}
+    assert found.keys() == expected.keys()
+    for name, values in expected.items():
+        assert found[name] == pytest.approx(values, rel=1e-12), name
+
+
+def test_learnt_scales_do_not_decay() -> None:
+    class Retrieval(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.beit3 = nn.Linear(2, 2)
+            self.beit3.no_weight_decay = set
+            self.logit_scale = nn.Parameter(torch.ones([]))
+
+    decays = {name: g["weight_decay"] for g in parameter_groups(Retrieval(), RECIPE) for name in g["names"]}
+    assert decays == {"beit3.weight": 0.05, "beit3.bias": 0.0, "logit_scale": 0.0}
+
+
+def test_schedule_equals_the_official_one(reference_meta: dict) -> None:
+    official = reference_meta["schedule"]
+    rates = cosine_schedule(
+        peak=official["base"],
+        final=official["final"],
+        start=official["start_warmup"],
+        epochs=official["epochs"],
+        warmup_epochs=official["warmup_epochs"],
+        steps_per_epoch=official["steps_per_epoch"],
+    )
+    np.testing.assert_allclose(rates, official["values"], rtol=1e-12)
+
+
+def test_schedule_without_and_of_nothing_but_warmup() -> None:
+    options = {"peak": 1.0, "final": 0.0, "start": 0.0, "epochs": 2, "steps_per_epoch": 4}
+    assert cosine_schedule(**options, warmup_epochs=0)[0] == 1.0
+    assert list(cosine_schedule(**options, warmup_epochs=2)) == pytest.approx(np.linspace(0, 1, 8))
+
+
+def test_accumulated_steps_equal_one_large_batch() -> None:
+    torch.manual_seed(0)
+    data = torch.randn(8, 4)
+    weights = []
+    for parts in (1, 4):
+        torch.manual_seed(1)
+        model = nn.Linear(4, 1)
+        wrapper = StepWrapper(
+            torch.optim.SGD(model.parameters(), lr=0.1),
+            precision="fp32",
+            device=torch.device("cpu"),
+            accumulative_counts=parts,
+        )
+        wrapper.initialize_count_status(model, 3, 10)  # as after a resume at step 3
+        for chunk in data.chunk(parts):
+            with wrapper.optim_context(model):
+                loss = model(chunk).square().mean()
+            wrapper.update_params(loss)
+        weights.append(model.weight.detach().clone())
+    torch.testing.assert_close(weights[0], weights[1])
+
+
+def test_bf16_computes_in_bfloat16_on_the_cpu_and_keeps_float32_weights(reference_meta: dict) -> None:
+    model = QuestionAnswering(reference_meta)
+    wrapper = StepWrapper(adamw(model, RECIPE), precision="bf16", device=torch.device("cpu"))
+    with wrapper.optim_context(model):
+        out = model.head(torch.randn(2, reference_meta["dim"]))
+    assert out.dtype == torch.bfloat16
+    assert model.head[0].weight.dtype == torch.float32
+
+
+def test_optimizer_takes_the_recipes_betas_and_eps(reference_meta: dict) -> None:
+    recipe = RECIPE.__class__(**{**RECIPE.__dict__, "beta2": 0.98, "eps": 1e-6})
+    optimizer = adamw(QuestionAnswering(reference_meta), recipe)
+    assert isinstance(optimizer, torch.optim.AdamW)
+    assert {(group["betas"], group["eps"]) for group in optimizer.param_groups} == {((0.9, 0.98), 1e-6)}

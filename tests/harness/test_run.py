@@ -1,0 +1,205 @@
+"""Whole runs: fine-tune, predict, score, row; interrupted, shared among processes, twice at once."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import harness
+from harness.experiment import plan
+from leaderboards.rows import ResultRow, read
+from tests.conftest import FAST, REPOSITORY
+
+# What differs between two runs of one experiment, and nothing else may.
+CIRCUMSTANCES = {"train_seconds", "predict_seconds", "samples_per_second", "peak_memory", "started", "run_id"}
+
+
+# One thread each: the tests are about results, and small products only get slower with more.
+ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
+
+
+def command(
+    data: Path, out: Path, *changes: str, processes: int = 0, verb: str = "run", extra: tuple = ()
+) -> list[str]:
+    launcher = [sys.executable, "-m"]
+    if processes:
+        launcher += ["torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", "-m"]
+    arguments = [verb, "imagenet", "--backbone", "multiway_nano", "--data", str(data), "--out", str(out), *extra]
+    return [*launcher, "harness", *arguments, *[part for change in (*FAST, *changes) for part in ("--set", change)]]
+
+
+def execute(arguments: list[str]) -> subprocess.CompletedProcess:
+    done = subprocess.run(arguments, cwd=REPOSITORY, capture_output=True, text=True, env=ENVIRONMENT)
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+def comparable(row: ResultRow) -> dict:
+    return {name: value for name, value in vars(row).items() if name not in CIRCUMSTANCES}
+
+
+@pytest.fixture(scope="module")
+def plain(colours: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An uninterrupted run in one process."""
+    out = tmp_path_factory.mktemp("plain")
+    execute(command(colours, out))
+    return out
+
+
+def folder(out: Path) -> Path:
+    return out / "imagenet" / "multiway_nano-seed0"
+
+
+def test_a_run_leaves_weights_predictions_a_result_and_rows(plain: Path, colours: Path) -> None:
+    rows = read(plain / "results.csv")
+    assert [(row.metric, row.n) for row in rows] == [("top1", 13), ("top5", 13)]
+    row = rows[0]
+    assert row.low <= row.value <= row.high
+    assert row.parameters == sum(
+        parameter.numel()
+        for parameter in plan("imagenet", backbone="multiway_nano", data=colours, changes=FAST)
+        .build_model()
+        .parameters()
+    )
+    assert row.recipe_altered.split() == ["image_size", "epochs", "batch_size"]
+    assert (row.resolution, row.processes, row.seed) == (16, 1, 0)
+    assert "torch=" in row.libraries
+    lines = (folder(plain) / "predictions" / "val.jsonl").read_text().splitlines()
+    assert len({json.loads(line)["id"] for line in lines}) == 13
+    assert (folder(plain) / "checkpoints" / "final.safetensors").is_file()
+    assert not (folder(plain) / "checkpoints" / "last.pth").exists()
+    assert json.loads((folder(plain) / "result.json").read_text())[0]["value"] == row.value
+
+
+def test_the_same_command_again_computes_nothing_and_adds_nothing(plain: Path, colours: Path) -> None:
+    before = (plain / "results.csv").read_bytes()
+    stamp = (folder(plain) / "checkpoints" / "final.safetensors").stat().st_mtime_ns
+    execute(command(colours, plain))
+    assert (plain / "results.csv").read_bytes() == before
+    assert (folder(plain) / "checkpoints" / "final.safetensors").stat().st_mtime_ns == stamp
+
+
+def test_scoring_again_from_the_file_gives_the_same_rows(plain: Path, colours: Path) -> None:
+    rows = harness.score("imagenet", folder(plain) / "predictions" / "val.jsonl", data=colours)
+    assert [vars(row) for row in rows] == [vars(row) for row in read(plain / "results.csv")]
+
+
+def test_predicting_with_the_fine_tuned_weights_gives_the_same_predictions(
+    plain: Path, colours: Path, tmp_path: Path
+) -> None:
+    weights = ("--weights", str(folder(plain) / "checkpoints" / "final.safetensors"))
+    done = execute(command(colours, tmp_path, verb="predict", extra=(*weights, "--json")))
+    path = Path(json.loads(done.stdout)["predictions"])
+    assert path.read_bytes() == (folder(plain) / "predictions" / "val.jsonl").read_bytes()
+
+
+def kill_when(arguments: list[str], ready) -> None:
+    """Start a run and kill -9 it, its loader processes too, once `ready()` holds."""
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    process = subprocess.Popen(arguments, cwd=REPOSITORY, env=ENVIRONMENT, start_new_session=True, **quiet)
+    deadline = time.monotonic() + 120
+    while not ready():
+        assert process.poll() is None, "the run ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+# Accumulation, averaged weights, mixup, augmentation and stochastic depth: all that a resume could get wrong.
+NOISY = (
+    "epochs=6", "batch_size=8", "micro_batch=4", "ema_decay=0.9", "drop_path=0.3", "mixup=0.8", "cutmix=1.0",
+    "random_erasing=0.5", "clip_grad=1.0", "precision=fp32",
+)  # fmt: skip
+
+
+@pytest.mark.slow
+def test_a_run_killed_in_training_and_in_prediction_ends_as_an_uninterrupted_one(colours: Path, tmp_path: Path) -> None:
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    execute(command(colours, whole, *NOISY))
+    slow = (*NOISY, "workers=1")
+    kill_when(command(colours, broken, *slow), (folder(broken) / "checkpoints" / "last.pth").exists)
+    assert not (folder(broken) / "checkpoints" / "final.safetensors").exists()
+    kill_when(command(colours, broken, *slow), lambda: any((folder(broken) / "predictions" / "val").glob("*.jsonl")))
+    assert not (folder(broken) / "predictions" / "val.jsonl").exists()
+    execute(command(colours, broken, *NOISY))
+    weights = [folder(out) / "checkpoints" / "final.safetensors" for out in (whole, broken)]
+    tensors = [_tensors(path) for path in weights]
+    for name, tensor in tensors[0].items():
+        assert tensor.equal(tensors[1][name]), name
+    rows = [read(out / "results.csv") for out in (whole, broken)]
+    assert [comparable(row) for row in rows[0]] == [comparable(row) for row in rows[1]]
+
+
+def _tensors(path: Path) -> dict:
+    from safetensors.torch import load_file
+
+    return load_file(path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("processes", [2, 3])
+def test_several_processes_predict_what_one_predicts(
+    plain: Path, colours: Path, tmp_path: Path, processes: int
+) -> None:
+    """13 samples: neither 2 nor 3 divides them, nor the 4 batches evenly."""
+    weights = ("--weights", str(folder(plain) / "checkpoints" / "final.safetensors"))
+    done = execute(command(colours, tmp_path, verb="predict", processes=processes, extra=(*weights, "--json")))
+    path = Path(json.loads(done.stdout)["predictions"])
+    assert path.read_bytes() == (folder(plain) / "predictions" / "val.jsonl").read_bytes()
+
+
+@pytest.mark.slow
+def test_training_on_two_processes_equals_training_on_one(colours: Path, tmp_path: Path) -> None:
+    """The same global batches, and gradients averaged over processes: the same weights but for rounding."""
+    changes = ("precision=fp32", "clip_grad=1.0", "smallest_crop=1.0")
+    for name, processes, micro in (("one", 0, 8), ("two", 2, 2)):
+        execute(command(colours, tmp_path / name, *changes, f"micro_batch={micro}", processes=processes))
+    one, two = (_tensors(folder(tmp_path / name) / "checkpoints" / "final.safetensors") for name in ("one", "two"))
+    moved = 0.0
+    start = plan("imagenet", backbone="multiway_nano", data=colours, changes=FAST)
+    for name, tensor in start.build_model().state_dict().items():
+        moved = max(moved, (one[name] - tensor).abs().max().item())
+        assert (one[name] - two[name]).abs().max() < 1e-4, name
+    assert moved > 1e-3
+    rows = read(tmp_path / "two" / "results.csv")
+    assert (rows[0].processes, len(rows)) == (2, 2)
+
+
+def test_two_runs_write_one_results_file(colours: Path, tmp_path: Path) -> None:
+    started = [
+        subprocess.Popen(
+            command(colours, tmp_path, extra=("--seed", seed)),
+            cwd=REPOSITORY,
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+        )
+        for seed in ("1", "2")
+    ]
+    assert [process.wait() for process in started] == [0, 0]
+    rows = read(tmp_path / "results.csv")
+    assert sorted((row.seed, row.metric) for row in rows) == [(1, "top1"), (1, "top5"), (2, "top1"), (2, "top5")]
+
+
+def test_the_python_interface_runs_several_changes(colours: Path, tmp_path: Path) -> None:
+    rows = harness.run(
+        "imagenet", backbone="timm/resnet18", data=colours, out=tmp_path, limit=8, seed=3, recipe="nano", name="mine",
+        changes=[
+            "image_size=32", "batch_size=8", "micro_batch=4", "layer_decay=0.9", "epochs=1", "warmup_epochs=0", "workers=0",
+        ],
+    )  # fmt: skip
+    assert [(row.metric, row.n, row.backbone, row.seed) for row in rows] == [
+        ("top1", 8, "timm/resnet18", 3),
+        ("top5", 8, "timm/resnet18", 3),
+    ]
+    with (tmp_path / "results.csv").open() as file:
+        assert len(list(csv.DictReader(file))) == 2
+    assert (tmp_path / "imagenet" / "mine" / "run.json").is_file()
+    assert (tmp_path / "imagenet" / "mine" / "checkpoints" / "log").is_dir()
