@@ -190,11 +190,16 @@ def test_two_runs_write_one_results_file(colours: Path, tmp_path: Path) -> None:
 
 def test_the_python_interface_runs_several_changes(colours: Path, tmp_path: Path) -> None:
     rows = harness.run(
-        "imagenet", backbone="timm/resnet18", data=colours, out=tmp_path, limit=8, seed=3, recipe="nano", name="mine",
-        changes=[
-            "image_size=32", "batch_size=8", "micro_batch=4", "layer_decay=0.9", "epochs=1", "warmup_epochs=0", "workers=0",
-        ],
-    )  # fmt: skip
+        "imagenet",
+        backbone="timm/resnet18",
+        data=colours,
+        out=tmp_path,
+        limit=8,
+        seed=3,
+        recipe="nano",
+        name="mine",
+        changes=["image_size=32", "batch_size=8", "micro_batch=4", "layer_decay=0.9", "epochs=1", "warmup_epochs=0"],
+    )
     assert [(row.metric, row.n, row.backbone, row.seed) for row in rows] == [
         ("top1", 8, "timm/resnet18", 3),
         ("top5", 8, "timm/resnet18", 3),
