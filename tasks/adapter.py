@@ -61,12 +61,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 from backbones.errors import UsageError, unknown
 from tasks.recipe import Recipe
-from tasks.statistics import Measurement
 
 if TYPE_CHECKING:
     from mmengine.model import BaseModel
     from torch import nn
     from torch.utils.data import Dataset
+
+    from tasks.statistics import Measurement
 
 Progress = Callable[[Iterable, str], Iterable]  # wraps an iterable in a progress bar with a title
 

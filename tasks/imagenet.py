@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 from backbones.errors import InputError
 from tasks.adapter import Finding, Metric, Progress, Sample, Split, TaskAdapter
 from tasks.recipe import Recipe
-from tasks.statistics import Measurement, mean
 
 if TYPE_CHECKING:
     from torch import nn
     from torch.utils.data import Dataset
 
     from tasks.classifier import ImageClassifier
+    from tasks.statistics import Measurement
 
 CLASSES = 1000
 EXTENSIONS = {".jpeg", ".jpg", ".png", ".bmp", ".webp"}
@@ -195,6 +195,8 @@ class ImageNet(TaskAdapter):
         return ImageClassifier(backbone, classes=classes, mixup=mixup, label_smoothing=recipe.label_smoothing)
 
     def score(self, predictions: Mapping[str, Mapping[str, Any]], samples: Sequence[Sample]) -> list[Measurement]:
+        from tasks.statistics import mean
+
         tops = [_top(predictions[sample.id], sample.id) for sample in samples]
         labels = [sample.annotation["label"] for sample in samples]
         measurements = [

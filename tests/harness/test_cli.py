@@ -164,7 +164,7 @@ try:
     main({arguments!r})
 except SystemExit:
     pass
-heavy = {{"torch", "pandas", "mmengine", "timm", "PIL", "torchvision"}} & set(sys.modules)
+heavy = {{"torch", "numpy", "pandas", "mmengine", "timm", "PIL", "torchvision"}} & set(sys.modules)
 assert not heavy, heavy
 """
     subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, check=True, capture_output=True)
