@@ -39,12 +39,13 @@ class LoadReport:
 
 def sha256(path: str | Path) -> str:
     """Hex digest of a file."""
+    require(path)
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def require(path: str | Path) -> None:
-    """Raise an InputError when there is no such file."""
+    """Raise an InputError when there is no such weights file."""
     if not Path(path).is_file():
         raise InputError(f"No weights file at {path}. Give the path of a .safetensors or .pth file.")
 

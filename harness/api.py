@@ -26,7 +26,7 @@ from harness.workdir import WorkDir, opened, write_json
 from leaderboards import rows as result_rows
 from leaderboards.rows import ResultRow
 from tasks import registry
-from tasks.adapter import Finding
+from tasks.adapter import Finding, Sample
 
 RESULTS = "results.csv"
 
@@ -53,7 +53,7 @@ def _run_one(experiment: Experiment, results: Path, log: Sequence[str]) -> list[
     adapter = experiment.adapter
     train = experiment.samples(adapter.train_split)
     test = experiment.samples(experiment.split)
-    digest = weight_files.sha256(_existing(experiment.weights)) if experiment.weights else ""
+    digest = weight_files.sha256(experiment.weights) if experiment.weights else ""
     data = {name: provenance.data_sha256(samples) for name, samples in (("train", train), ("test", test))}
     identity = experiment.identity(weights_sha256=digest, data=data, stage="run")
     with opened(experiment.folder, identity) as work:
@@ -74,8 +74,8 @@ def _run_one(experiment: Experiment, results: Path, log: Sequence[str]) -> list[
             "recipe_sha256": provenance.recipe_sha256(experiment.recipe),
             "train_seconds": round(trained.seconds, 1),
         }
-        path = _predict(experiment, work, trained.weights, origin)
-        return _score(experiment, work, path, results)
+        path = _predict(experiment, work, test, trained.weights, origin)
+        return _score(experiment, work, test, path, results)
 
 
 def predict(
@@ -88,11 +88,12 @@ def predict(
     named = name or f"{backbone.replace('/', '-')}-{Path(weights).stem}"
     experiment = plan(task, backbone=backbone, weights=weights, out=out, name=named, **options)
     distributed.start()
-    digest = weight_files.sha256(_existing(experiment.weights))
-    data = {"test": provenance.data_sha256(experiment.samples(experiment.split))}
+    samples = experiment.samples(experiment.split)
+    digest = weight_files.sha256(experiment.weights)
+    data = {"test": provenance.data_sha256(samples)}
     identity = experiment.identity(weights_sha256=digest, data=data, stage="predict")
     with opened(experiment.folder, identity) as work:
-        return _predict(experiment, work, experiment.weights, {"weights_sha256": digest})
+        return _predict(experiment, work, samples, experiment.weights, {"weights_sha256": digest})
 
 
 def score(
@@ -135,11 +136,12 @@ def check(tasks: str | Sequence[str], *, data: str | Path, decode: bool = False)
     return found
 
 
-def _predict(experiment: Experiment, work: WorkDir, weights: Path, origin: dict[str, Any]) -> Path:
+def _predict(
+    experiment: Experiment, work: WorkDir, samples: Sequence[Sample], weights: Path, origin: dict[str, Any]
+) -> Path:
     target = work.predictions(experiment.split)
     if target.exists() and origin_file(target).exists():
         return target
-    samples = experiment.samples(experiment.split)
     model = experiment.build_model()
     weight_files.load(model, weights)
     items = experiment.adapter.eval_set(samples, experiment.recipe, experiment.data)
@@ -170,14 +172,16 @@ def _origin(experiment: Experiment, work: WorkDir, model: Any, predicted: Predic
     }
 
 
-def _score(experiment: Experiment, work: WorkDir, path: Path, results: Path) -> list[ResultRow]:
+def _score(
+    experiment: Experiment, work: WorkDir, samples: Sequence[Sample], path: Path, results: Path
+) -> list[ResultRow]:
     rows: list[ResultRow] = []
     if distributed.rank() == 0:
         origin = {key: value for key, value in origin_of(path).items() if key not in ("run_id", "started")}
         rows = score_file(
             path,
             experiment.adapter,
-            experiment.samples(experiment.split),
+            samples,
             split=experiment.split,
             seed=experiment.seed,
             run_id=work.run_id,
@@ -187,11 +191,6 @@ def _score(experiment: Experiment, work: WorkDir, path: Path, results: Path) -> 
         write_json(work.result, [asdict(row) for row in rows])
         result_rows.write(results, rows)
     return distributed.from_main(rows)
-
-
-def _existing(path: Path) -> Path:
-    weight_files.require(path)
-    return path
 
 
 def _report(report: weight_files.LoadReport, path: Path) -> None:

@@ -17,8 +17,9 @@ from backbones import weights
 from backbones.errors import InputError, UsageError
 from harness import distributed
 from harness.device import device, precision
-from harness.hooks import Checkpoint, FiniteLoss, Schedule, ShowProgress, StepLoop
+from harness.hooks import Checkpoint, FiniteLoss, Schedule, ShowProgress
 from harness.loading import TrainBatches, train_loader
+from harness.loop import StepLoop
 from harness.optim import StepWrapper, adamw, cosine_schedule
 from harness.progress import bar, note
 from tasks.recipe import Recipe

@@ -1,0 +1,40 @@
+"""Benchmark layouts made from the real COCO photographs of the truth folder."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections import Counter
+from pathlib import Path
+
+
+def classification_folders(truth: Path, root: Path, *, fewest: int = 3) -> Path:
+    """An ImageFolder set: a photograph's class is the category of its largest instance.
+
+    Training photographs are train2017's, validation photographs val2017's; categories with fewer than `fewest`
+    training photographs or none to validate on are left out.
+    """
+    parts = {"train": "train2017", "val": "val2017"}
+    labels = {split: _largest_category(truth / "multitask_coco" / part) for split, part in parts.items()}
+    counts = Counter(labels["train"].values())
+    kept = {name for name in set(labels["val"].values()) if counts[name] >= fewest}
+    for split, part in parts.items():
+        for file, name in labels[split].items():
+            if name in kept:
+                folder = root / split / name
+                folder.mkdir(parents=True, exist_ok=True)
+                shutil.copy(truth / "multitask_coco" / part / "images" / file, folder)
+    return root
+
+
+def _largest_category(folder: Path) -> dict[str, str]:
+    """Category of the largest instance by image file name."""
+    content = json.loads((folder / "instances.json").read_text())
+    names = {category["id"]: category["name"] for category in content["categories"]}
+    files = {image["id"]: image["file_name"] for image in content["images"]}
+    largest: dict[str, dict] = {}
+    for instance in content["annotations"]:
+        file = files[instance["image_id"]]
+        if file not in largest or instance["area"] > largest[file]["area"]:
+            largest[file] = instance
+    return {file: names[instance["category_id"]] for file, instance in largest.items()}
