@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import importlib.util
 import json
 import os
 import signal
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 
 import harness
+from backbones import UsageError
 from harness.experiment import plan
 from leaderboards.rows import ResultRow, read
 from tests.conftest import FAST, REPOSITORY
@@ -208,3 +210,18 @@ def test_the_python_interface_runs_several_changes(colours: Path, tmp_path: Path
         assert len(list(csv.DictReader(file))) == 2
     assert (tmp_path / "imagenet" / "mine" / "run.json").is_file()
     assert (tmp_path / "imagenet" / "mine" / "checkpoints" / "log").is_dir()
+
+
+def test_losses_go_to_tensorboard_when_asked_for(colours: Path, tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    harness.run("imagenet", backbone="multiway_nano", data=colours, out=tmp_path, changes=FAST, log=["tensorboard"])
+    (events,) = (folder(tmp_path) / "checkpoints" / "log").rglob("events.out.tfevents.*")
+    recorded = EventAccumulator(str(events)).Reload()
+    assert {"loss", "lr"} <= set(recorded.Tags()["scalars"])
+
+
+def test_a_logger_that_is_not_installed_is_told(colours: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(UsageError, match=r"pip install 'multiway-harness\[wandb\]'"):
+        harness.run("imagenet", backbone="multiway_nano", data=colours, out=tmp_path, changes=FAST, log=["wandb"])
