@@ -9,6 +9,7 @@ that official checkpoints load as they are. Source of the layer's form: "Image a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -219,10 +220,17 @@ class Multiway(nn.Module):
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
-        """Linear weights: normal with std 0.02, cut at one std, biases 0 (the official wrapper's rule)."""
-        for module in self.modules():
+        """Magneto's initialisation (arXiv 2210.06423, Figure 2), biases 0.
+
+        Xavier-normal weights; with sub-LayerNorm those of values, outputs and feed-forwards have the gain
+        sqrt(ln(2 * layers)). The official fine-tuning code means to do so too, but then overwrites it with normals of
+        std 0.02 cut at one std, from which a small model hardly learns; what it starts from a checkpoint is the same.
+        """
+        gain = math.sqrt(math.log(2 * self.config.layers)) if self.config.sub_ln else 1.0
+        for name, module in self.named_modules():
             if isinstance(module, nn.Linear):
-                nn.init.trunc_normal_(module.weight, std=0.02, a=-0.02, b=0.02)
+                plain = ".q_proj" in name or ".k_proj" in name
+                nn.init.xavier_normal_(module.weight, gain=1.0 if plain else gain)
                 nn.init.zeros_(module.bias)
         nn.init.normal_(self.text_embed.weight, std=self.config.dim**-0.5)
 

@@ -4,11 +4,12 @@ import math
 
 import numpy as np
 
-from tasks.toy.scene import COLOURS, Scene, Texture, Thing
+from tasks.toy.scene import BACKGROUNDS, COLOURS, Scene, Texture, Thing
 from tasks.toy.shapes import FRAGMENTS, SHAPES
 from tasks.toy.textures import accent_share
 
 _OUTLINES = SHAPES | FRAGMENTS
+_PALETTE = {name: np.array(rgb, np.float32) for name, rgb in (COLOURS | BACKGROUNDS).items()}
 
 Window = tuple[slice, slice]
 
@@ -58,5 +59,5 @@ def _cover(thing: Thing, x: np.ndarray, y: np.ndarray, size: int) -> np.ndarray:
 
 def _surface(texture: Texture, x: np.ndarray, y: np.ndarray, size: int) -> np.ndarray:
     """The colours of `texture` at the points `x`, `y`: float32 [rows, columns, 3] in 0..255."""
-    colour, accent = (np.array(COLOURS[name], np.float32) for name in (texture.colour, texture.accent))
+    colour, accent = _PALETTE[texture.colour], _PALETTE[texture.accent]
     return colour + accent_share(texture, x, y, pixels=size)[..., None] * (accent - colour)

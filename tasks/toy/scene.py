@@ -12,29 +12,38 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tasks.toy.shapes import FRAGMENTS, SHAPES
+from tasks.toy.shapes import FRAGMENTS, SHAPES, unit_area
 
 COLOURS: dict[str, tuple[int, int, int]] = {
     "black": (28, 28, 32),
     "blue": (40, 84, 200),
     "brown": (122, 76, 44),
-    "cyan": (70, 200, 214),
-    "gray": (136, 138, 142),
-    "green": (46, 150, 66),
-    "orange": (244, 134, 32),
-    "pink": (244, 142, 188),
-    "purple": (128, 62, 176),
-    "red": (208, 40, 44),
-    "white": (246, 246, 242),
-    "yellow": (246, 212, 58),
+    "green": (30, 130, 56),
+    "orange": (232, 112, 20),
+    "purple": (116, 52, 168),
+    "red": (200, 36, 40),
+    "teal": (16, 132, 140),
 }
-"""The named colours, as 8-bit RGB."""
+"""The named colours of things, as 8-bit RGB: strong ones."""
+
+BACKGROUNDS: dict[str, tuple[int, int, int]] = {
+    "cream": (250, 240, 212),
+    "lavender": (222, 214, 244),
+    "mint": (206, 240, 218),
+    "rose": (250, 216, 222),
+    "silver": (214, 216, 222),
+    "sky": (204, 230, 250),
+    "white": (248, 248, 246),
+}
+"""The named colours of backgrounds: pale ones, so that no outline is lost."""
 
 MATERIALS = ("solid", "striped", "dotted", "checkered", "gradient", "noisy")
 
-SUBJECT_SIZE = (0.45, 0.75)
-DISTRACTOR_SIZE = (0.12, 0.22)
+SUBJECT_AREA = (0.1, 0.155)  # of the picture, whatever the shape: 0.36 (circle) to 0.70 (triangle) of its side
+SUBJECT_MARGIN = 0.3  # of its centre from the picture's edge: the edge cuts no more than the tips of a large one
+DISTRACTOR_SIZE = (0.12, 0.2)
 DISTRACTORS = (2, 6)
+TILT = math.pi / 4  # shapes stand within this of upright, either way
 PITCH = (0.07, 0.14)
 
 
@@ -88,18 +97,20 @@ def sample_scene(rng: np.random.Generator, *, subject: str | None = None) -> Sce
     """A scene with one large thing, of the shape `subject` where that is given, and a few small distractors:
     other things, and clutter.
 
-    The shape of the subject is the only thing that depends on `subject`, so nothing else can give it away.
+    The shape of the subject is the only thing that depends on `subject`: neither its area nor its place nor any
+    colour gives it away.
     """
-    colours = [list(COLOURS)[k] for k in rng.permutation(len(COLOURS))]
+    background = _texture(rng, list(BACKGROUNDS))
     shape = _pick(rng, SHAPES)
-    # Things are never of a background colour: their outlines would be lost.
-    background, colours = _texture(rng, colours[:2]), colours[2:]
-    things = [_thing(rng, subject or shape, colours, size=rng.uniform(*SUBJECT_SIZE))]
+    shape = subject or shape
+    size = math.sqrt(rng.uniform(*SUBJECT_AREA) / unit_area(shape))
+    things = [_thing(rng, shape, size=size, margin=SUBJECT_MARGIN)]
     clutter = []
     for _ in range(rng.integers(*DISTRACTORS, endpoint=True)):
         whole = rng.random() < 0.5
         shape = _pick(rng, SHAPES if whole else FRAGMENTS)
-        (things if whole else clutter).append(_thing(rng, shape, colours, size=rng.uniform(*DISTRACTOR_SIZE)))
+        size = rng.uniform(*DISTRACTOR_SIZE)
+        (things if whole else clutter).append(_thing(rng, shape, size=size, margin=size / 2))
     return Scene(background, tuple(things), tuple(clutter))
 
 
@@ -120,7 +131,7 @@ def _texture(rng: np.random.Generator, colours: list[str]) -> Texture:
     )
 
 
-def _thing(rng: np.random.Generator, shape: str, colours: list[str], *, size: float) -> Thing:
-    texture = _texture(rng, colours)
-    x, y = (rng.uniform(size / 2, 1 - size / 2) for _ in range(2))
-    return Thing(shape, texture, size, x, y, angle=rng.uniform(0, 2 * math.pi))
+def _thing(rng: np.random.Generator, shape: str, *, size: float, margin: float) -> Thing:
+    texture = _texture(rng, list(COLOURS))
+    x, y = (rng.uniform(margin, 1 - margin) for _ in range(2))
+    return Thing(shape, texture, size, x, y, angle=rng.uniform(-TILT, TILT))

@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -268,12 +269,14 @@ def test_images_touch_no_frozen_parameter_and_every_other() -> None:
         assert (parameter.grad is not None) == parameter.requires_grad, name
 
 
-def test_linear_weights_start_within_one_standard_deviation_of_002() -> None:
-    model = Multiway(SMALL)
-    weight = model.encoder.layers[0].ffn["A"].fc1.weight
-    assert weight.abs().max() <= 0.02
-    assert weight.std() > 0.008
-    assert model.encoder.layers[0].ffn["A"].fc1.bias.abs().max() == 0
+def test_random_weights_have_magnetos_spread() -> None:
+    torch.manual_seed(0)
+    layer = Multiway(dataclasses.replace(SMALL, dim=256, ffn_dim=512, layers=6)).encoder.layers[3]
+    plain, gain = (2 / 512) ** 0.5, np.log(12) ** 0.5
+    assert layer.self_attn.q_proj["B"].weight.std().item() == pytest.approx(plain, rel=0.02)
+    assert layer.self_attn.v_proj["B"].weight.std().item() == pytest.approx(plain * gain, rel=0.02)
+    assert layer.ffn["A"].fc1.weight.std().item() == pytest.approx((2 / 768) ** 0.5 * gain, rel=0.02)
+    assert layer.ffn["A"].fc1.bias.abs().max() == 0
 
 
 def test_bad_configurations_are_refused() -> None:

@@ -13,7 +13,8 @@ Its uncertainty is the standard error of that median.
 
 A second figure is hardly touched by noise but incomplete: the seconds of a step that pass before the model is
 entered and after the optimizer has stepped (data, seeding, hooks, logs), engine minus bare, as a mean, so that
-what happens every 20th step counts too. Only on a CPU: on a GPU that time overlaps the GPU's work.
+what happens every 20th step counts too. Only on a CPU: on a GPU that time overlaps the GPU's work. (There both
+loops wait for the GPU at the end of a step, so the first figure leaves out what the engine's own waiting costs.)
 
 Not in the figures: the checkpoint at an epoch's end, which is not a cost of a step (the one after ten minutes
 would be in the second figure: take fewer --steps than last so long). Target, for base: at most 3 % by the first
@@ -81,7 +82,9 @@ class BareLoop:
         self._rates = iter(_rates(recipe, steps))
         self._where = device()
         self._precision = precision(recipe.precision, self._where)
-        self._batches = _endless(DataLoader(items, batch_size=recipe.batch_size, shuffle=True, drop_last=True))
+        pin = self._where.type == "cuda"
+        loader = DataLoader(items, batch_size=recipe.batch_size, shuffle=True, drop_last=True, pin_memory=pin)
+        self._batches = _endless(loader)
 
     def __call__(self) -> None:
         batch = next(self._batches)

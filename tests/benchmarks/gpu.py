@@ -296,9 +296,10 @@ def _try(measurement: Measurement, machine: Machine, config: MultiwayConfig, bat
 
 
 def _clean_up(machine: Machine) -> None:
-    torch._dynamo.reset()
-    gc.collect()
+    if "torch._dynamo" in sys.modules:
+        torch._dynamo.reset()
     if not machine.tiny:
+        gc.collect()
         torch.cuda.empty_cache()
 
 
@@ -350,7 +351,8 @@ class Budget:
         except Exception as error:  # whatever it is, the rest goes on
             first = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
             reason = f"{type(error).__name__}: {first[:160]}"
-        _clean_up(machine)
+        with contextlib.suppress(Exception):  # a GPU that is out of order refuses this too
+            _clean_up(machine)
         return reason
 
 
@@ -361,7 +363,11 @@ def line(measurement: Measurement, machine: Machine, config: MultiwayConfig, *, 
     if measurement.variant == "compile" and not machine.compiles:
         return Reading("skipped: without a GPU only with --compile" if machine.tiny else "skipped: --no-compile")
     found = budget.run(partial(read, measurement, machine, config, batch=batch), machine)
-    return Reading(found) if isinstance(found, str) else found
+    reading = Reading(found) if isinstance(found, str) else found
+    # At once: the table comes last, and not at all when somebody ends this process.
+    said = f"{reading.rate:.4g} images/s" if reading.rate else reading.remark
+    print(f"{budget.used:4.0f} s: {measurement.name}, width {config.dim}: {said}", file=sys.stderr, flush=True)
+    return reading
 
 
 def difference(machine: Machine, config: MultiwayConfig) -> float:

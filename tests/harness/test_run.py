@@ -7,15 +7,18 @@ import importlib.util
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
+import torch
 
+import backbones
 import harness
-from backbones import UsageError
+from backbones import UsageError, weights
 from harness.experiment import plan
 from leaderboards.rows import ResultRow, read
 from tests.conftest import FAST, REPOSITORY
@@ -33,13 +36,21 @@ def command(
 ) -> list[str]:
     launcher = [sys.executable, "-m"]
     if processes:
-        launcher += ["torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", "-m"]
+        # Not --standalone: it looks the machine's own name up, which a bare machine may be unable to answer.
+        address = ["--master-addr=127.0.0.1", f"--master-port={_free_port()}"]
+        launcher += ["torch.distributed.run", *address, f"--nproc-per-node={processes}", "-m"]
     arguments = [verb, "imagenet", "--backbone", "multiway_nano", "--data", str(data), "--out", str(out), *extra]
     return [*launcher, "harness", *arguments, *[part for change in (*FAST, *changes) for part in ("--set", change)]]
 
 
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
 def execute(arguments: list[str]) -> subprocess.CompletedProcess:
-    done = subprocess.run(arguments, cwd=REPOSITORY, capture_output=True, text=True, env=ENVIRONMENT)
+    done = subprocess.run(arguments, cwd=REPOSITORY, capture_output=True, text=True, env=ENVIRONMENT, timeout=300)
     assert done.returncode == 0, done.stderr
     return done
 
@@ -97,8 +108,8 @@ def test_scoring_again_from_the_file_gives_the_same_rows(plain: Path, colours: P
 def test_predicting_with_the_fine_tuned_weights_gives_the_same_predictions(
     plain: Path, colours: Path, tmp_path: Path
 ) -> None:
-    weights = ("--weights", str(folder(plain) / "checkpoints" / "final.safetensors"))
-    done = execute(command(colours, tmp_path, verb="predict", extra=(*weights, "--json")))
+    tuned = ("--weights", str(folder(plain) / "checkpoints" / "final.safetensors"))
+    done = execute(command(colours, tmp_path, verb="predict", extra=(*tuned, "--json")))
     path = Path(json.loads(done.stdout)["predictions"])
     assert path.read_bytes() == (folder(plain) / "predictions" / "val.jsonl").read_bytes()
 
@@ -133,8 +144,7 @@ def test_a_run_killed_in_training_and_in_prediction_ends_as_an_uninterrupted_one
     kill_when(command(colours, broken, *slow), lambda: any((folder(broken) / "predictions" / "val").glob("*.jsonl")))
     assert not (folder(broken) / "predictions" / "val.jsonl").exists()
     execute(command(colours, broken, *NOISY))
-    weights = [folder(out) / "checkpoints" / "final.safetensors" for out in (whole, broken)]
-    tensors = [_tensors(path) for path in weights]
+    tensors = [_tensors(folder(out) / "checkpoints" / "final.safetensors") for out in (whole, broken)]
     for name, tensor in tensors[0].items():
         assert tensor.equal(tensors[1][name]), name
     rows = [read(out / "results.csv") for out in (whole, broken)]
@@ -153,8 +163,8 @@ def test_several_processes_predict_what_one_predicts(
     plain: Path, colours: Path, tmp_path: Path, processes: int
 ) -> None:
     """13 samples: neither 2 nor 3 divides them, nor the 4 batches evenly."""
-    weights = ("--weights", str(folder(plain) / "checkpoints" / "final.safetensors"))
-    done = execute(command(colours, tmp_path, verb="predict", processes=processes, extra=(*weights, "--json")))
+    tuned = ("--weights", str(folder(plain) / "checkpoints" / "final.safetensors"))
+    done = execute(command(colours, tmp_path, verb="predict", processes=processes, extra=(*tuned, "--json")))
     path = Path(json.loads(done.stdout)["predictions"])
     assert path.read_bytes() == (folder(plain) / "predictions" / "val.jsonl").read_bytes()
 
@@ -188,6 +198,27 @@ def test_two_runs_write_one_results_file(colours: Path, tmp_path: Path) -> None:
     assert [process.wait() for process in started] == [0, 0]
     rows = read(tmp_path / "results.csv")
     assert sorted((row.seed, row.metric) for row in rows) == [(1, "top1"), (1, "top5"), (2, "top1"), (2, "top5")]
+
+
+def test_a_run_starts_from_official_pretrained_weights(
+    colours: Path, tmp_path: Path, capfd: pytest.CaptureFixture
+) -> None:
+    """Backbone taken over under the official names, positions resized, pretraining heads left out, head fresh."""
+    torch.manual_seed(9)
+    pretrained = backbones.build("multiway_nano")
+    state = {f"beit3.{name}": tensor for name, tensor in pretrained.state_dict().items()}
+    state |= {"mlm_head.weight": torch.zeros(4, 192), "mim_head.bias": torch.zeros(4)}
+    torch.save({"model": state}, tmp_path / "nano.pth")
+    changes = [*FAST, "epochs=1", "warmup_epochs=0", "lr=1e-9", "min_lr=0", "precision=fp32"]
+    options = {"backbone": "multiway_nano", "data": colours, "out": tmp_path, "weights": tmp_path / "nano.pth"}
+    row = harness.run("imagenet", changes=changes, **options)[0]
+    assert (row.weights, row.weights_sha256) == ("nano.pth", weights.sha256(tmp_path / "nano.pth"))
+    told = capfd.readouterr().err
+    assert "freshly initialised (4): fc_norm.weight, fc_norm.bias, head.weight, head.bias" in told
+    assert "resized (1): beit3.encoder.embed_positions.A.weight" in told
+    tuned = _tensors(folder(tmp_path) / "checkpoints" / "final.safetensors")
+    name = "beit3.encoder.layers.3.ffn.A.fc1.weight"
+    torch.testing.assert_close(tuned[name], state[name], atol=1e-6, rtol=0)
 
 
 def test_the_python_interface_runs_several_changes(colours: Path, tmp_path: Path) -> None:

@@ -1,0 +1,358 @@
+"""The benchmarks run, at a tiny size, and their arithmetic is right. No figure here depends on the machine."""
+
+from __future__ import annotations
+
+import ast
+import json
+import math
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+import backbones
+from backbones.multiway import Multiway
+from tests.benchmarks import engine, forward, gpu, peers, startup, timing
+from tests.benchmarks.engine import Step, Taken
+from tests.conftest import REPOSITORY
+
+BASE = backbones.config("beit3_base_patch16_224")
+NANO = backbones.resolve("multiway_nano", final_norm=False)
+NO_PEER = "compares with torchscale's outputs; torchscale is no dependency (it wants an old timm and fairscale)"
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Tiny products only get slower with more threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def answered(main: Callable, capsys: pytest.CaptureFixture, *arguments: str) -> tuple[int, dict]:
+    """A benchmark's exit status and its JSON, which is all that it may print."""
+    status = main([*arguments, "--json"])
+    return status, json.loads(capsys.readouterr().out)
+
+
+# Timing
+
+
+def test_every_round_calls_all_and_every_second_one_backwards() -> None:
+    calls: list[str] = []
+    functions = {name: lambda name=name: calls.append(name) for name in "abc"}
+    seconds = timing.interleaved(functions, rounds=3, warmup=1)
+    assert "".join(calls) == "abc" + "abc" + "cba" + "abc"
+    assert {name: len(values) for name, values in seconds.items()} == {"a": 3, "b": 3, "c": 3}
+
+
+def test_a_speedup_compares_within_rounds() -> None:
+    # The machine became ten times slower after the first round; b takes twice as long throughout.
+    seconds = {"a": [1.0, 10.0, 10.0], "b": [2.0, 20.0, 20.0]}
+    assert timing.speedup(seconds, "a", "b") == 2
+    assert timing.speedup(seconds, "b", "a") == 0.5
+    assert timing.medians(seconds) == {"a": 10, "b": 20}
+
+
+def test_a_call_is_timed_to_its_end() -> None:
+    assert 0.02 <= timing.once(lambda: time.sleep(0.02)) < 2
+
+
+# Peers
+
+
+def test_torchscale_computes_the_same_and_a_changed_weight_shows() -> None:
+    pytest.importorskip("torchscale", reason=NO_PEER)
+    ours, other = peers.ours(NANO), peers.torchscale(NANO)
+    peers.vary(ours.model)
+    peers.copy_weights(ours.model, other)
+    image = peers.random_images(NANO, 2)
+    assert peers.largest_difference(ours, other, image) < peers.TOLERANCE
+    with torch.no_grad():
+        other.model.encoder.layers[-1].ffn.A.fc2.bias[0] += 0.01
+    assert peers.largest_difference(ours, other, image) > peers.TOLERANCE
+
+
+def test_torchscale_leaves_no_stand_in_for_fairscale_behind() -> None:
+    pytest.importorskip("torchscale", reason=NO_PEER)
+    model = peers.torchscale_beit3(NANO, drop_path=0.2)
+    assert model.encoder.layers[-1].drop_path.drop_prob == pytest.approx(0.2)
+    module = sys.modules.get("fairscale")
+    assert module is None or module.__spec__ is not None
+
+
+def test_torchscale_refuses_shapes_that_it_does_not_have() -> None:
+    pytest.importorskip("torchscale", reason=NO_PEER)
+    with pytest.raises(ValueError, match="every module once per modality"):
+        peers.torchscale_beit3(backbones.resolve("multiway_nano", attention="shared"))
+
+
+def test_without_torchscale_the_way_to_get_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(peers, "has_torchscale", lambda: False)
+    with pytest.raises(SystemExit, match=r"pip install --no-deps torchscale==0\.3\.0"):
+        peers.torchscale_beit3(NANO)
+
+
+# Forward
+
+
+def test_forward(capsys: pytest.CaptureFixture) -> None:
+    status, report = answered(forward.main, capsys, "--size", "nano", "--batch", "1", "--rounds", "1", "--warmup", "0")
+    expected = {"ours", "timm"} | ({"torchscale"} if peers.has_torchscale() else set())
+    for precision in ("fp32", "bf16"):
+        assert {row["implementation"] for row in report["rows"] if row["precision"] == precision} == expected
+    assert all(row["ours is × faster"] > 0 for row in report["rows"] if row["implementation"] != "ours")
+    # What does not compute the same as ours is not timed: the notes have the differences.
+    assert sum("Largest difference" in note for note in report["notes"]) == len(expected) - 1
+    assert status == 0  # only base has targets
+
+
+def test_forward_goes_on_without_torchscale_and_says_so(
+    capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(peers, "has_torchscale", lambda: False)
+    assert forward.main(["--size", "nano", "--batch", "1", "--rounds", "1", "--warmup", "0"]) == 0
+    printed = capsys.readouterr().out
+    assert "Skipped: torchscale is absent" in printed
+    assert "timm" in printed
+
+
+def test_forward_times_nothing_that_computes_something_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(peers, "copy_weights", lambda source, peer: None)
+    with pytest.raises(SystemExit, match="nothing to compare"):
+        forward.main(["--size", "nano", "--batch", "1", "--rounds", "1"])
+
+
+def test_forward_misses_a_target_that_is_not_reached_or_not_measured() -> None:
+    def row(precision: str, name: str, ratio: float) -> dict:
+        return {"precision": precision, "implementation": name, "ours is × faster": ratio}
+
+    met = [row("fp32", "torchscale", 1.2), row("fp32", "timm", 1.0), row("bf16", "torchscale", 1.5)]
+    assert forward.missed([*met, row("bf16", "timm", 1.01)]) == []
+    assert forward.missed([*met, row("bf16", "timm", 0.99)]) == ["bf16 against timm: 0.990, target 1.0"]
+    assert forward.missed(met) == ["bf16 against timm: not measured, target 1.0"]
+
+
+# Engine
+
+
+def test_engine(capsys: pytest.CaptureFixture) -> None:
+    status, report = answered(engine.main, capsys, "--size", "nano", "--batch", "2", "--steps", "3", "--warmup", "1")
+    whole = report["rows"][0]
+    assert all(math.isfinite(whole[name]) for name in ("overhead %", "± %"))
+    assert 0 < whole["bare loop s"] < 10
+    assert 0 < whole["engine s"] < 10
+    for row in report["rows"][1:]:  # on a CPU: data, seeds, hooks and logs are some of a step, not all of it
+        assert 0 < row["engine s"] < whole["engine s"]
+    assert status == 0
+
+
+def test_overhead_is_not_moved_by_a_machine_that_slows_down() -> None:
+    # A bare step grows from 1.00 s by 0.02 s a step; the engine adds 0.05 s, of which 0.04 s outside.
+    bare = [Step(1 + 0.02 * 2 * number, 0.01) for number in range(11)]
+    engines = [Step(1 + 0.02 * (2 * number + 1) + 0.05, 0.05) for number in range(10)]
+    found = engine.overhead(Taken(bare, engines))
+    middle = 1 + 0.02 * 10
+    assert found.whole == pytest.approx(100 * 0.05 / middle)
+    assert found.uncertainty == pytest.approx(0, abs=1e-9)
+    assert found.outside == pytest.approx(100 * 0.04 / middle)
+
+
+def test_overhead_is_not_moved_by_one_slow_step() -> None:
+    bare = [Step(1.0, 0.0)] * 6
+    engines = [Step(1.02, 0.0)] * 4 + [Step(9.0, 0.0)]
+    assert engine.overhead(Taken(bare, engines)).whole == pytest.approx(2)
+
+
+def test_the_bare_loop_steps_between_the_steps_of_the_engine() -> None:
+    happened: list[str] = []
+    model = torch.nn.Linear(1, 1)
+    watch = engine.Stopwatch(model)
+    items = engine.AlternatingSteps(
+        engine.RandomImages(NANO, 2), batch=2, steps=3, bare=lambda: happened.append("bare"), watch=watch
+    )
+    with pytest.raises(engine.Finished):
+        for index in range(len(items)):
+            items[index]
+            happened.append("item")
+    watch.close()
+    assert happened == ["bare", "item", "item"] * 3 + ["bare"]
+    assert (len(items.taken.engine), len(items.taken.bare)) == (3, 4)
+
+
+def test_the_bare_loop_trains() -> None:
+    torch.manual_seed(0)
+    config = backbones.resolve("multiway_nano", image_size=16, final_norm=False)
+    recipe = engine.Recipe(
+        name="", source="", image_size=16, epochs=1, warmup_epochs=0, batch_size=2, lr=1e-3, precision="fp32"
+    )
+    model = engine.ImageClassifier(Multiway(config), classes=engine.CLASSES)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    engine.BareLoop(model.to(engine.device()), engine.RandomImages(config, 2), recipe, steps=1)()
+    moved = {name for name, tensor in model.state_dict().items() if not torch.equal(tensor.cpu(), before[name])}
+    assert moved == {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+# Start
+
+
+def test_startup(capsys: pytest.CaptureFixture) -> None:
+    _, report = answered(startup.main, capsys, "--rounds", "1")
+    seconds = {row["command"]: row["seconds"] for row in report["rows"]}
+    assert list(seconds) == [startup.BARE, "harness --help", "harness list"]
+    assert all(0 < value < 60 for value in seconds.values())
+
+
+def test_startup_has_a_target_for_the_commands_alone() -> None:
+    rows = [{"command": "a", "seconds": 9.0, "target": None}, {"command": "b", "seconds": 0.5, "target": 0.5}]
+    assert startup.missed(rows) == []
+    assert startup.missed([*rows, {"command": "c", "seconds": 0.51, "target": 0.5}]) == ["c: 0.51 s, target 0.5 s"]
+
+
+# GPU
+
+
+def test_flops_of_base_by_hand() -> None:
+    # 197 tokens × 12 layers × (2 · (4 · 768² + 2 · 768 · 3072) + 4 · 197 · 768), and 196 patches × 768 × 768 × 2.
+    assert gpu.forward_flops(BASE) == 197 * 12 * (14_155_776 + 605_184) + 231_211_008
+    assert gpu.forward_flops(BASE) / 2 == pytest.approx(17.5e9, rel=0.01)  # multiply-adds, as papers give them
+    assert gpu.training_flops(BASE) == pytest.approx(105.4e9, rel=0.001)
+
+
+@pytest.mark.parametrize("name", ["beit3_base_patch16_224", "beit3_large_patch16_384", "multiway_nano"])
+def test_flops_are_those_that_pytorch_counts(name: str) -> None:
+    config = backbones.config(name)
+    with torch.device("meta"):
+        model, image = Multiway(config), torch.empty(1, 3, config.image_size, config.image_size)
+    # The attention as plain products, so that the counter sees them on every device.
+    with FlopCounterMode(display=False) as counter, torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
+        model(image)
+    assert counter.get_total_flops() == gpu.forward_flops(config)
+
+
+@pytest.fixture
+def on_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there is a GPU, its figures are not the tests' business."""
+    monkeypatch.setattr(gpu, "device", lambda: torch.device("cpu"))
+
+
+@pytest.mark.usefixtures("on_cpu")
+def test_gpu_falls_back_to_tiny_sizes(capsys: pytest.CaptureFixture, tmp_path: Path) -> None:
+    file = tmp_path / "figures.json"
+    assert gpu.main(["--rounds", "1", "--warmup", "0", "--json", str(file)]) == 0
+    assert "NO GPU" in capsys.readouterr().out
+    report = json.loads(file.read_text())
+    assert len(report["rows"]) == len(gpu.MEASUREMENTS)
+    for row in report["rows"]:
+        if row["variant"] == "compile" or (row["model"] == "torchscale" and not peers.has_torchscale()):
+            assert row["remark"].startswith("skipped: ")
+        else:
+            assert row["remark"] == ""
+            assert 0 < row["images/s"] < math.inf
+            assert row["MFU %"] > 0
+    if peers.has_torchscale():
+        assert any("largest difference" in note for note in report["notes"])
+        assert all(row["× torchscale eager"] > 0 for row in report["rows"] if row["images/s"])
+
+
+def fake(variant: str, prepare: Callable[[int], object], *, batch: int = 8) -> gpu.Measurement:
+    def ready(machine: gpu.Machine, config: backbones.MultiwayConfig, size: int) -> gpu.Work:
+        return gpu.Work(step=lambda: prepare(size), flops=1e9, images=size)
+
+    return gpu.Measurement(work="w", model="ours", variant=variant, prepare=ready, batches={"nano": batch})
+
+
+@pytest.mark.usefixtures("on_cpu")
+def test_gpu_gives_a_failure_its_line(capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fits_up_to(largest: int) -> Callable[[int], None]:
+        def step(batch: int) -> None:
+            if batch > largest:
+                raise torch.OutOfMemoryError
+
+        return step
+
+    def broken(batch: int) -> None:
+        raise RuntimeError("\nno such kernel\nand a long story")
+
+    monkeypatch.setattr(peers, "has_torchscale", lambda: False)
+    measurements = [fake("halves", fits_up_to(2)), fake("too large", fits_up_to(0)), fake("broken", broken)]
+    monkeypatch.setattr(gpu, "MEASUREMENTS", [*measurements, fake("goes on", fits_up_to(8))])
+    status, report = answered(gpu.main, capsys, "--rounds", "1", "--warmup", "0")
+    rows = {row["variant"]: row for row in report["rows"]}
+    assert (rows["halves"]["batch"], rows["halves"]["remark"]) == (2, "")
+    assert rows["too large"]["remark"] == "out of memory, even at batch 1"
+    assert rows["broken"]["remark"] == "RuntimeError: no such kernel"
+    assert (rows["goes on"]["batch"], rows["goes on"]["remark"]) == (8, "")
+    assert status == 0
+
+
+def test_gpu_stops_what_runs_when_the_time_is_over_and_skips_the_rest() -> None:
+    machine = gpu.Machine(device=torch.device("cpu"), dtype=torch.float32, rounds=1, warmup=0, compiles=False)
+    budget = gpu.Budget(0.2)
+    assert budget.run(lambda: time.sleep(60), machine) == "stopped: the budget of 0.2 s was used up"
+    assert budget.run(lambda: 1.0, machine) == "skipped: the budget of 0.2 s is used up"
+    assert gpu.Budget(60).run(lambda: 1.0, machine) == 1.0
+
+
+@pytest.mark.usefixtures("on_cpu")
+def test_gpu_says_of_every_line_that_it_was_skipped(
+    capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(peers, "has_torchscale", lambda: False)
+    _, report = answered(gpu.main, capsys, "--budget", "0", "--only", "ours eager")
+    assert [row["work"] for row in report["rows"]] == ["forward", "training"]
+    assert all(row["remark"] == "skipped: the budget of 0 s is used up" for row in report["rows"])
+
+
+@pytest.mark.usefixtures("on_cpu")
+def test_gpu_says_when_the_outputs_differ(capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(peers, "has_torchscale", lambda: True)
+    monkeypatch.setattr(gpu, "difference", lambda machine, config: 0.1)
+    monkeypatch.setattr(gpu, "MEASUREMENTS", [])
+    status, report = answered(gpu.main, capsys, "--rounds", "1", "--warmup", "0")
+    assert status == 1
+    assert "unequal" in report["missed"][0]
+
+
+def test_both_implementations_train_the_same_parameters() -> None:
+    pytest.importorskip("torchscale", reason=NO_PEER)
+    trained = []
+    for make in (peers.ours, peers.torchscale):
+        model = make(NANO).model
+        gpu._freeze_unused_by_images(model, NANO)
+        trained.append({name for name, parameter in model.named_parameters() if parameter.requires_grad})
+    assert trained[0] == trained[1]
+    assert "encoder.layers.0.ffn.A.fc1.weight" in trained[0]
+    assert "encoder.layers.0.ffn.B.fc1.weight" not in trained[0]
+
+
+def imported(module: str, seen: set[str]) -> set[str]:
+    """What importing a module of this repository imports, as far as the repository's own files tell."""
+    path = REPOSITORY.joinpath(*module.split("."))
+    file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    if module in seen or not file.is_file():
+        return seen | {module}
+    seen = seen | {module}
+    for node in ast.parse(file.read_text()).body:
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        if isinstance(node, ast.ImportFrom):
+            names = [node.module, *[f"{node.module}.{alias.name}" for alias in node.names]]
+        for name in names:
+            parts = name.split(".")
+            for end in range(1, len(parts) + 1):  # a package before what is in it
+                seen = imported(".".join(parts[:end]), seen)
+    return seen
+
+
+def test_gpu_needs_no_training_framework() -> None:
+    """The machines with GPUs that this project is lent have PyTorch and rich, but no OpenMMLab."""
+    assert {"mmengine", "mmengine.hooks", "timm"} <= imported("tests.benchmarks.engine", set())
+    found = {name.split(".")[0] for name in imported("tests.benchmarks.gpu", set())}
+    assert {"torch", "rich", "harness", "backbones"} <= found
+    assert not found & {"mmengine", "mmcv", "mmdet", "mmseg", "timm", "cv2", "pandas"}
