@@ -171,6 +171,11 @@ def _resumable(path: Path) -> _Resumed:
     return _Resumed(meta["iter"], meta["train_seconds"])
 
 
+class _Runner(Runner):
+    def _log_env(self, env_cfg: dict) -> None:
+        """Nothing: mmengine asks gcc and nvcc for their versions here, which a bare machine answers with noise."""
+
+
 def _runner(
     model: BaseModel,
     recipe: Recipe,
@@ -184,7 +189,7 @@ def _runner(
     log: Sequence[str],
     resume: Path | None,
 ) -> Runner:
-    return Runner(
+    return _Runner(
         model=_shared(model),
         work_dir=str(folder / "log"),
         train_dataloader=loader,
