@@ -35,6 +35,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0 if answer.ok else 1
 
 
+def entry() -> None:
+    """The process behind the `harness` command."""
+    status = main()
+    if os.environ.get("WORLD_SIZE", "1") != "1":
+        # PyTorch's communication threads may outlive the group and abort Python's own shutdown, after all work is
+        # done: torchrun would report a failure.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    sys.exit(status)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="harness",

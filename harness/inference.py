@@ -62,7 +62,7 @@ def predict(
                 records = model(**data, mode="predict")
                 rows = zip(part, records, strict=True)
                 writer.append({"id": ids[index], **record} for index, record in rows if ids[index] not in have)
-                shown.advance(min(distributed.world_size(), len(todo)), "batches")
+                shown.advance(distributed.world_size(), "batches")
     finally:
         writer.close()
     distributed.barrier()

@@ -29,7 +29,7 @@ class _Lines:
         self._last = time.monotonic()
 
     def advance(self, count: int, detail: str) -> None:
-        self._done += count
+        self._done = min(self._done + count, self._total)
         if self._done == self._total or time.monotonic() - self._last >= LINE_EVERY:
             self._last = time.monotonic()
             note(f"{self._title}: {self._done}/{self._total} {detail}".rstrip())

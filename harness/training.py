@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 import uuid
 from collections.abc import Sequence
@@ -131,6 +132,8 @@ def fine_tune(
             resume=folder / "last.pth" if resumed.step else None,
         )
         runner.train()
+    del runner
+    gc.collect()  # the optimizer's memory, and the threads of gradient averaging
     if ema:
         model.load_state_dict(ema[0].ema_model.module.state_dict())
     final = folder / "final.safetensors"

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import textwrap
@@ -47,10 +48,11 @@ def test_an_installed_package_adds_its_task(tmp_path: Path) -> None:
 
 def test_an_installed_package_that_fails_is_shown_with_the_reason(tmp_path: Path) -> None:
     broken = package(tmp_path, "import no_such_module")
-    done = harness("list", path=broken)
+    done = harness("list", "--json", path=broken)
     assert done.returncode == 1
-    assert "imagenet" in done.stdout
-    assert "ModuleNotFoundError: No module named 'no_such_module'" in " ".join(done.stdout.split())
+    found = {task["name"]: task for task in json.loads(done.stdout)}
+    assert "error" not in found["imagenet"]
+    assert "ModuleNotFoundError: No module named 'no_such_module'" in found["birds"]["error"]
     done = harness("check", "birds", "--data", ".", path=broken)
     assert done.returncode == 1
     assert "no_such_module" in done.stderr
