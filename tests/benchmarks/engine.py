@@ -23,7 +23,8 @@ figure; the exit status is 1 when it is more.
     python -m tests.benchmarks.engine --threads 2
 
 Last figures:
-    (none yet)
+    Two cores of an AMD EPYC, torch 2.11.0, base, batch 8, bf16, 20 steps: bare 2.99 s, engine 2.98 s a step,
+    overhead -0.1 % ± 0.3; outside model and optimizer 0.2 %.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ the exit status is 1 when one takes longer.
     python -m tests.benchmarks.startup
 
 Last figures:
-    (none yet)
+    AMD EPYC, Python 3.11: python -c pass 0.022 s, harness --help 0.052 s, harness list 0.121 s.
 """
 
 from __future__ import annotations
