@@ -6,6 +6,7 @@ import csv
 import importlib.util
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -138,12 +139,22 @@ NOISY = (
 def test_a_run_killed_in_training_and_in_prediction_ends_as_an_uninterrupted_one(colours: Path, tmp_path: Path) -> None:
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     execute(command(colours, whole, *NOISY))
-    slow = (*NOISY, "workers=1")
-    kill_when(command(colours, broken, *slow), (folder(broken) / "checkpoints" / "last.pth").exists)
+    # One image is a pipe that nobody writes to: prediction gets so far and no further, until it is killed.
+    data = Path(shutil.copytree(colours, tmp_path / "data"))
+    last = sorted((data / "val" / "class2").iterdir())[-1]
+    content = last.read_bytes()
+    last.unlink()
+    os.mkfifo(last)
+    slow = command(data, broken, *NOISY, "workers=1")
+    kill_when(slow, (folder(broken) / "checkpoints" / "last.pth").exists)
     assert not (folder(broken) / "checkpoints" / "final.safetensors").exists()
-    kill_when(command(colours, broken, *slow), lambda: any((folder(broken) / "predictions" / "val").glob("*.jsonl")))
-    assert not (folder(broken) / "predictions" / "val.jsonl").exists()
-    execute(command(colours, broken, *NOISY))
+    parts = folder(broken) / "predictions" / "val"
+    kill_when(slow, lambda: any(part.read_bytes().count(b"\n") >= 8 for part in parts.glob("*.jsonl")))
+    assert not parts.with_suffix(".jsonl").exists()
+    last.unlink()
+    last.write_bytes(content)
+    execute(command(data, broken, *NOISY))
+    assert len(list(parts.parent.glob("val*"))) == 2  # the parts are gone: records and their origin are left
     tensors = [_tensors(folder(out) / "checkpoints" / "final.safetensors") for out in (whole, broken)]
     for name, tensor in tensors[0].items():
         assert tensor.equal(tensors[1][name]), name
