@@ -13,9 +13,9 @@ Last figures:
     Two cores of an AMD EPYC (AVX-512 with bf16, no AMX), torch 2.11.0, 7 rounds, idle:
     fp32: ours 1.45 s, torchscale 1.71 s (1.17 times), timm 1.56 s (1.09 times);
     bf16: ours 0.814 s, torchscale 0.849 s (1.04 times), timm 0.835 s (1.03 times).
-    Both targets against torchscale are missed on that machine. Matrix products are 87 % (fp32) and 80 % (bf16) of
-    our time there; in bf16 PyTorch's attention kernel is another 15 % (11.3 ms a layer, plain products and softmax
-    6.7 ms), which timm pays too. The targets were set on a CPU with AMX, where products take less.
+    Both targets against torchscale are missed on that machine: matrix products, the same for all three, are 87 %
+    (fp32) and 80 % (bf16) of our time there, attention another 7 % and 15 %. With everything but the products for
+    nothing, bf16 would be 1.2 times torchscale. The targets were set on a CPU with AMX, where products take less.
 """
 
 from __future__ import annotations

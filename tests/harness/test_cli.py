@@ -79,6 +79,20 @@ def test_a_loss_that_is_no_number_stops_the_run(colours: Path, tmp_path: Path, c
     assert not (tmp_path / "results.csv").exists()
 
 
+def test_a_damaged_checkpoint_of_an_interrupted_run_is_told(
+    colours: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    checkpoint = tmp_path / "imagenet" / "multiway_nano-seed0" / "checkpoints" / "last.pth"
+    checkpoint.parent.mkdir(parents=True)
+    torch.save({"meta": {"iter": 3}, "state_dict": {"weight": torch.zeros(1000)}}, checkpoint)
+    checkpoint.write_bytes(checkpoint.read_bytes()[:-500])
+    assert main(call(colours, tmp_path)) == 1
+    text = told(capsys)
+    assert f"The checkpoint {checkpoint} is damaged" in text
+    assert "Remove it to start the fine-tuning again" in text
+    assert checkpoint.exists()
+
+
 def test_an_output_folder_that_cannot_be_written(colours: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     blocker = tmp_path / "file"
     blocker.write_text("")
