@@ -6,8 +6,6 @@ rows = harness.run("imagenet", backbone="multiway_nano", data="runs/toy")
 
 from __future__ import annotations
 
-import datetime
-import uuid
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -20,7 +18,7 @@ from harness.experiment import Experiment, limited, plan
 from harness.inference import Predicted
 from harness.inference import predict as predict_split
 from harness.progress import note, track
-from harness.scoring import origin_file, origin_of, score_file
+from harness.scoring import origin_file, score_file
 from harness.training import Trained, fine_tune
 from harness.workdir import WorkDir, opened, write_json
 from leaderboards import rows as result_rows
@@ -115,12 +113,7 @@ def score(
     split = split or adapter.eval_split
     adapter.split(split)
     samples = limited(adapter.samples(adapter.data_folder(Path(data)), split), limit)
-    path = Path(predictions)
-    origin = origin_of(path)
-    facts = {"run_id": uuid.uuid4().hex[:12], "started": _now()} | {
-        key: origin.pop(key) for key in ("run_id", "started") if key in origin
-    }
-    rows = score_file(path, adapter, samples, split=split, seed=seed, origin=origin, **facts)
+    rows = score_file(Path(predictions), adapter, samples, split=split, seed=seed)
     if results is not None:
         result_rows.write(Path(results), rows)
     return rows
@@ -177,17 +170,7 @@ def _score(
 ) -> list[ResultRow]:
     rows: list[ResultRow] = []
     if distributed.rank() == 0:
-        origin = {key: value for key, value in origin_of(path).items() if key not in ("run_id", "started")}
-        rows = score_file(
-            path,
-            experiment.adapter,
-            samples,
-            split=experiment.split,
-            seed=experiment.seed,
-            run_id=work.run_id,
-            started=work.started,
-            origin=origin,
-        )
+        rows = score_file(path, experiment.adapter, samples, split=experiment.split, seed=experiment.seed)
         write_json(work.result, [asdict(row) for row in rows])
         result_rows.write(results, rows)
     return distributed.from_main(rows)
@@ -200,7 +183,3 @@ def _report(report: weight_files.LoadReport, path: Path) -> None:
         if names:
             more = f" and {len(names) - 6} more" if len(names) > 6 else ""
             note(f"  {text} ({len(names)}): {', '.join(names[:6])}{more}")
-
-
-def _now() -> str:
-    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

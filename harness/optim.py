@@ -60,6 +60,18 @@ def cosine_schedule(
     return np.concatenate([warmup, cosine])
 
 
+def recipe_schedule(recipe: Recipe, *, steps_per_epoch: int) -> np.ndarray:
+    """`cosine_schedule` with a recipe's numbers."""
+    return cosine_schedule(
+        peak=recipe.lr,
+        final=recipe.min_lr,
+        start=recipe.start_lr,
+        epochs=recipe.epochs,
+        warmup_epochs=recipe.warmup_epochs,
+        steps_per_epoch=steps_per_epoch,
+    )
+
+
 def adamw(model: nn.Module, recipe: Recipe) -> torch.optim.AdamW:
     """The optimizer; the learning rates are set before each step from the schedule."""
     groups = parameter_groups(model, recipe)

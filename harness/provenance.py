@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import datetime
 import hashlib
 import json
 import subprocess
+import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib import metadata
@@ -16,6 +18,11 @@ from tasks.recipe import Recipe
 PACKAGE = "multiway-harness"
 # Libraries whose version can move a number.
 LIBRARIES = ("torch", "torchvision", "timm", "pillow", "numpy", "mmengine", "mmcv-lite", "mmdet", "mmsegmentation")
+
+
+def new_run() -> tuple[str, str]:
+    """A random name for a run and its start (UTC, ISO 8601)."""
+    return uuid.uuid4().hex[:12], datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
 def package_version() -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +21,10 @@ def score_file(
     *,
     split: str,
     seed: int,
-    run_id: str,
-    started: str,
-    origin: Mapping[str, Any],
 ) -> list[ResultRow]:
     """Score one predictions file: a row per metric, with 95% bootstrap intervals.
 
-    Args:
-        origin: columns that say who predicted (see `origin_of`).
+    The rows take up what the prediction stage says of itself (`origin_of`), its run's name and start included.
 
     Raises:
         InputError: unreadable predictions, or not each sample once.
@@ -37,6 +33,7 @@ def score_file(
     ids = [sample.id for sample in samples]
     exactly_once([record["id"] for record in records], ids, where=path)
     measurements = adapter.score({record["id"]: record for record in records}, samples)
+    run_id, started = provenance.new_run()
     common = {
         "task": adapter.name,
         "dataset": adapter.dataset,
@@ -49,7 +46,7 @@ def score_file(
         "started": started,
         "run_id": run_id,
         "seed": seed,
-        **origin,
+        **origin_of(path),
     }
     rows = []
     for measurement in measurements:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import importlib.util
 import time
 import uuid
 from collections.abc import Sequence
@@ -21,7 +22,7 @@ from harness.device import device, precision
 from harness.hooks import Checkpoint, FiniteLoss, Schedule, ShowProgress
 from harness.loading import TrainBatches, train_loader
 from harness.loop import StepLoop
-from harness.optim import StepWrapper, adamw, cosine_schedule
+from harness.optim import StepWrapper, adamw, recipe_schedule
 from harness.progress import bar, note
 from tasks.recipe import Recipe
 
@@ -88,14 +89,7 @@ def fine_tune(
         f"Effective batch {recipe.batch_size} = {recipe.micro_batch} per process × {processes} process(es) × "
         f"{parts} accumulation step(s); {recipe.epochs} epochs of {batches.steps_per_epoch} steps"
     )
-    rates = cosine_schedule(
-        peak=recipe.lr,
-        final=recipe.min_lr,
-        start=recipe.start_lr,
-        epochs=recipe.epochs,
-        warmup_epochs=recipe.warmup_epochs,
-        steps_per_epoch=batches.steps_per_epoch,
-    )
+    rates = recipe_schedule(recipe, steps_per_epoch=batches.steps_per_epoch)
     folder.mkdir(parents=True, exist_ok=True)
     resumed = _resumable(folder / "last.pth")
     began = time.monotonic() - resumed.seconds
@@ -227,8 +221,6 @@ def _shared(model: BaseModel) -> BaseModel | MMDistributedDataParallel:
 
 
 def _backends(log: Sequence[str]) -> list[dict]:
-    import importlib.util
-
     backends = [{"type": "LocalVisBackend"}]
     for name in log:
         kind, module = LOGGERS[name]

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import datetime
 import fcntl
 import json
 import os
-import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,7 +13,7 @@ from typing import Any
 
 from backbones.errors import InputError
 from harness import distributed
-from harness.provenance import same
+from harness.provenance import new_run, same
 
 
 @dataclass(frozen=True)
@@ -78,8 +76,7 @@ def _facts(file: Path, identity: Mapping[str, Any]) -> tuple[str, str]:
                 "--out, or remove the folder."
             )
         return stored["run_id"], stored["started"]
-    run_id = uuid.uuid4().hex[:12]
-    started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    run_id, started = new_run()
     write_json(file, {"run_id": run_id, "started": started, "identity": identity})
     return run_id, started
 

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from tasks.classifier import ImageClassifier
     from tasks.statistics import Measurement
 
-CLASSES = 1000
 EXTENSIONS = {".jpeg", ".jpg", ".png", ".bmp", ".webp"}
 REAL_FILE = "real.json"
 VAL_NUMBER = re.compile(r"ILSVRC2012_val_(\d{8})")
@@ -137,12 +136,7 @@ class ImageNet(TaskAdapter):
 
     def classes(self, root: Path) -> list[str]:
         """Class folder names, in the order of their ids."""
-        for split in self.splits:
-            if _index_file(root, split).is_file():
-                return sorted({Path(path).parent.name for path, _, _ in _index_pairs(root, split)})
-            if (root / split).is_dir():
-                return sorted(entry.name for entry in (root / split).iterdir() if entry.is_dir())
-        raise _no_split(root, "train")
+        return _classes(root)
 
     def train_set(self, samples: Sequence[Sample], recipe: Recipe, root: Path) -> Dataset:
         from timm.data import create_transform
@@ -249,10 +243,10 @@ def _folder_pairs(root: Path, split: str) -> list[tuple[str, int, str]]:
     folder = root / split
     if not folder.is_dir():
         raise _no_split(root, split)
-    classes = sorted(entry.name for entry in folder.iterdir() if entry.is_dir())
+    classes = _class_folders(folder)
     if not classes:
         raise InputError(f"{folder} has no class folders. Expected {folder}/<class>/<image>, as ImageNet is laid out.")
-    all_classes = _all_classes(root, classes)
+    all_classes = {name: label for label, name in enumerate(_classes(root))}
     pairs = []
     for name in classes:
         if name not in all_classes:
@@ -266,11 +260,18 @@ def _folder_pairs(root: Path, split: str) -> list[tuple[str, int, str]]:
     return pairs
 
 
-def _all_classes(root: Path, found: Sequence[str]) -> dict[str, int]:
-    """Class ids by name; the training folders decide when they are there."""
-    train = root / "train"
-    names = sorted(e.name for e in train.iterdir() if e.is_dir()) if train.is_dir() else found
-    return {name: label for label, name in enumerate(names)}
+def _classes(root: Path) -> list[str]:
+    """Class names in the order of their ids; the training split decides when it is there."""
+    for split in ImageNet.splits:
+        if _index_file(root, split).is_file():
+            return sorted({Path(path).parent.name for path, _, _ in _index_pairs(root, split)})
+        if (root / split).is_dir():
+            return _class_folders(root / split)
+    raise _no_split(root, "train")
+
+
+def _class_folders(folder: Path) -> list[str]:
+    return sorted(entry.name for entry in folder.iterdir() if entry.is_dir())
 
 
 def _no_split(root: Path, split: str) -> InputError:

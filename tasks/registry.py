@@ -32,7 +32,7 @@ def get(name: str) -> TaskAdapter:
         UsageError: unknown name; the message has the nearest names.
         InputError: a third-party task that fails to import; the message has the reason.
     """
-    if ".py" in name and (Path(name.partition(":")[0]).suffix == ".py"):
+    if Path(name.partition(":")[0]).suffix == ".py":
         return _from_file(name)
     if name in BUILT_IN:
         return EntryPoint(name, BUILT_IN[name], GROUP).load()()

@@ -46,7 +46,7 @@ from torch.utils.data import DataLoader, Dataset
 
 import backbones
 from harness.device import autocast, device, precision
-from harness.optim import adamw, cosine_schedule
+from harness.optim import adamw, recipe_schedule
 from harness.training import fine_tune
 from tasks.classifier import ImageClassifier
 from tasks.recipe import Recipe
@@ -80,7 +80,7 @@ class BareLoop:
     def __init__(self, model: ImageClassifier, items: Dataset, recipe: Recipe, *, steps: int) -> None:
         self._model = model
         self._optimizer = adamw(model, recipe)
-        self._rates = iter(_rates(recipe, steps))
+        self._rates = iter(recipe_schedule(recipe, steps_per_epoch=steps).tolist())
         self._where = device()
         self._precision = precision(recipe.precision, self._where)
         pin = self._where.type == "cuda"
@@ -103,17 +103,6 @@ class BareLoop:
 def _endless(loader: DataLoader) -> Iterator[dict[str, Tensor]]:
     while True:
         yield from loader
-
-
-def _rates(recipe: Recipe, steps: int) -> list[float]:
-    return cosine_schedule(
-        peak=recipe.lr,
-        final=recipe.min_lr,
-        start=recipe.start_lr,
-        epochs=recipe.epochs,
-        warmup_epochs=recipe.warmup_epochs,
-        steps_per_epoch=steps,
-    ).tolist()
 
 
 @dataclass(frozen=True)

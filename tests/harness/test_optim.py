@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -34,7 +36,7 @@ class QuestionAnswering(nn.Module):
 @pytest.mark.parametrize("mode", MODES)
 def test_groups_equal_the_official_ones(reference_meta: dict, mode: str) -> None:
     expected = reference_meta["optim"][mode]
-    recipe = RECIPE.__class__(**{**RECIPE.__dict__, **MODES[mode], "weight_decay": 0.05})
+    recipe = dataclasses.replace(RECIPE, **MODES[mode], weight_decay=0.05)
     groups = parameter_groups(QuestionAnswering(reference_meta), recipe)
     found = {name: [g["lr_scale"], g["weight_decay"]] for g in groups for name in g["names"]}
     assert found.keys() == expected.keys()
@@ -105,7 +107,7 @@ def test_bf16_computes_in_bfloat16_on_the_cpu_and_keeps_float32_weights(referenc
 
 
 def test_optimizer_takes_the_recipes_betas_and_eps(reference_meta: dict) -> None:
-    recipe = RECIPE.__class__(**{**RECIPE.__dict__, "beta2": 0.98, "eps": 1e-6})
+    recipe = dataclasses.replace(RECIPE, beta2=0.98, eps=1e-6)
     optimizer = adamw(QuestionAnswering(reference_meta), recipe)
     assert isinstance(optimizer, torch.optim.AdamW)
     assert {(group["betas"], group["eps"]) for group in optimizer.param_groups} == {((0.9, 0.98), 1e-6)}

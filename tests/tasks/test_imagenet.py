@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from collections import Counter
@@ -22,6 +23,7 @@ from tests.backbones.test_multiway import SMALL, TOLERANCE, official_config, sma
 from tests.photographs import classification_folders
 
 ADAPTER = tasks.get("imagenet")
+BARE = dataclasses.replace(SMALL, final_norm=False)
 
 
 @pytest.fixture
@@ -69,22 +71,21 @@ def test_position_interpolation_equals_the_official_one(reference: Path, referen
 
 
 def test_released_classifier_checkpoints_load_completely(tmp_path: Path) -> None:
-    bare = SMALL.__class__(**{**SMALL.__dict__, "final_norm": False})
-    source = ImageClassifier(small(bare), classes=7)
+    source = ImageClassifier(small(BARE), classes=7)
     path = tmp_path / "beit3_in1k.pth"
     torch.save({"model": source.state_dict()}, path)
-    report = weights.load(ImageClassifier(small(bare, seed=3), classes=7), path)
+    report = weights.load(ImageClassifier(small(BARE, seed=3), classes=7), path)
     assert report.fresh == report.ignored == ()
     # Some releases may lack the language half, which this task never uses.
     vision_only = {k: v for k, v in source.state_dict().items() if ".B." not in k and "text_embed" not in k}
     torch.save({"model": vision_only}, path)
-    report = weights.load(ImageClassifier(small(bare, seed=3), classes=7), path)
+    report = weights.load(ImageClassifier(small(BARE, seed=3), classes=7), path)
     assert report.loaded == len(vision_only)
     assert all(".B." in name or "text_embed" in name for name in report.fresh)
     # A head of another size is refused when predicting, started afresh when fine-tuning.
     with pytest.raises(InputError, match=r"head.weight \(7x32 in the file, 9x32 in the model\)"):
-        weights.load(ImageClassifier(small(bare), classes=9), path)
-    report = weights.load(ImageClassifier(small(bare), classes=9), path, new_heads=True)
+        weights.load(ImageClassifier(small(BARE), classes=9), path)
+    report = weights.load(ImageClassifier(small(BARE), classes=9), path, new_heads=True)
     assert set(report.ignored) == {"head.weight", "head.bias"}
 
 
@@ -125,9 +126,9 @@ def test_evaluation_takes_imagenet_statistics_and_the_centre(tmp_path: Path) -> 
 
 def test_training_mixes_images_and_smooths_labels(colours: Path) -> None:
     recipe = RECIPES["base"]
-    model = ADAPTER.model(small(SMALL.__class__(**{**SMALL.__dict__, "final_norm": False})), recipe, colours)
+    model = ADAPTER.model(small(BARE), recipe, colours)
     assert (model.mixup.mixup_alpha, model.mixup.cutmix_alpha, model.mixup.label_smoothing) == (0.8, 1.0, 0.1)
-    plain = ADAPTER.model(small(SMALL.__class__(**{**SMALL.__dict__, "final_norm": False})), RECIPES["giant"], colours)
+    plain = ADAPTER.model(small(BARE), RECIPES["giant"], colours)
     assert plain.mixup is None
     image, label = torch.randn(4, 3, 32, 32), torch.tensor([0, 1, 2, 0])
     with torch.no_grad():
