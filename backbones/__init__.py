@@ -17,7 +17,17 @@ from backbones.errors import InputError, UsageError
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["InputError", "MultiwayConfig", "UsageError", "build", "config", "family", "names", "require"]
+__all__ = [
+    "InputError",
+    "MultiwayConfig",
+    "UsageError",
+    "build",
+    "bundled_tokenizer",
+    "config",
+    "family",
+    "names",
+    "require",
+]
 
 TIMM = "timm/"
 
@@ -25,6 +35,12 @@ TIMM = "timm/"
 def names() -> list[str]:
     """The Multiway backbones by name (timm models are `timm/<name>`)."""
     return list(CONFIGS)
+
+
+def bundled_tokenizer(name: str) -> Path | None:
+    """The tokenizer that ships with a backbone; None for those whose tokenizer comes with their weights."""
+    path = Path(__file__).parent / f"{name}.spm"
+    return path if name in CONFIGS and path.is_file() else None
 
 
 def require(name: str) -> None:

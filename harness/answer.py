@@ -38,6 +38,13 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> 
     return show
 
 
+def _number(row: ResultRow) -> tuple[str, str]:
+    """The value and its interval, or why there is none."""
+    if row.value is None:
+        return "–", row.note
+    return f"{row.value:.3f} {'%' if row.unit == 'percent' else row.unit}", f"{row.low:.3f} – {row.high:.3f}"
+
+
 def rows_table(title: str, rows: Sequence[ResultRow]) -> Callable[[Console], None]:
     """Result rows: the number, its interval and what it is over."""
     return table(
@@ -48,8 +55,7 @@ def rows_table(title: str, rows: Sequence[ResultRow]) -> Callable[[Console], Non
                 row.task,
                 row.split,
                 row.metric,
-                f"{row.value:.3f} {'%' if row.unit == 'percent' else row.unit}",
-                f"{row.low:.3f} – {row.high:.3f}",
+                *_number(row),
                 f"{row.n:,}",
                 row.backbone,
             )

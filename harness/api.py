@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from backbones import weights as weight_files
+from backbones.errors import UsageError
 from harness import distributed, provenance
 from harness.device import describe, device, peak_memory, precision
 from harness.experiment import Experiment, limited, plan
@@ -49,31 +50,56 @@ def run(
 
 def _run_one(experiment: Experiment, results: Path, log: Sequence[str]) -> list[ResultRow]:
     adapter = experiment.adapter
-    train = experiment.samples(adapter.train_split)
+    train = experiment.samples(adapter.train_split) if experiment.recipe.epochs else []
     test = experiment.samples(experiment.split)
-    digest = weight_files.sha256(experiment.weights) if experiment.weights else ""
+    _require_no_leak(experiment, train, test)
+    files = _digests(experiment)
     data = {name: provenance.data_sha256(samples) for name, samples in (("train", train), ("test", test))}
-    identity = experiment.identity(weights_sha256=digest, data=data, stage="run")
-    with opened(experiment.folder, identity) as work:
+    with opened(experiment.folder, experiment.identity(**files, data=data, stage="run")) as work:
         note(f"{adapter.name}: {len(train)} training and {len(test)} {experiment.split} samples -> {work.folder}")
-        final = work.checkpoints / "final.safetensors"
-        if final.exists():
-            trained = Trained(final, float(weight_files.metadata(final)["train_seconds"]))
-        else:
-            model = experiment.build_model()
-            if experiment.weights:
-                _report(weight_files.load(model, experiment.weights, new_heads=True), experiment.weights)
-            items = adapter.train_set(train, experiment.recipe, experiment.data)
-            trained = fine_tune(model, items, experiment.recipe, folder=work.checkpoints, seed=experiment.seed, log=log)
         origin = {
-            "weights_sha256": digest,
+            **files,
             "recipe": experiment.recipe.name,
             "recipe_altered": " ".join(experiment.altered),
             "recipe_sha256": provenance.recipe_sha256(experiment.recipe),
-            "train_seconds": round(trained.seconds, 1),
         }
-        path = _predict(experiment, work, test, trained.weights, origin)
+        weights = experiment.weights
+        if train:
+            trained = _fine_tune(experiment, work, train, log)
+            weights = trained.weights
+            origin["train_seconds"] = round(trained.seconds, 1)
+        path = _predict(experiment, work, test, weights, origin)
         return _score(experiment, work, test, path, results)
+
+
+def _fine_tune(experiment: Experiment, work: WorkDir, samples: Sequence[Sample], log: Sequence[str]) -> Trained:
+    final = work.checkpoints / "final.safetensors"
+    if final.exists():
+        return Trained(final, float(weight_files.metadata(final)["train_seconds"]))
+    model = experiment.build_model()
+    if experiment.weights:
+        _report(weight_files.load(model, experiment.weights, new_heads=True), experiment.weights)
+    items = experiment.adapter.train_set(samples, experiment.setting)
+    return fine_tune(model, items, experiment.recipe, folder=work.checkpoints, seed=experiment.seed, log=log)
+
+
+def _require_no_leak(experiment: Experiment, train: Sequence[Sample], test: Sequence[Sample]) -> None:
+    """Samples that are trained on must not be scored, unless the training split itself was asked for."""
+    shared = {sample.id for sample in train} & {sample.id for sample in test}
+    if shared and experiment.split != experiment.adapter.train_split:
+        raise UsageError(
+            f"{len(shared):,} of the {len(test):,} samples of {experiment.adapter.name}'s split {experiment.split} are "
+            f"in its training split, such as {min(shared)}: the score would be worth nothing. Take "
+            f"--split {experiment.adapter.eval_split}, or score weights that were trained on other data with "
+            "`harness predict`."
+        )
+
+
+def _digests(experiment: Experiment) -> dict[str, str]:
+    return {
+        "weights_sha256": weight_files.sha256(experiment.weights) if experiment.weights else "",
+        "tokenizer_sha256": weight_files.sha256(experiment.tokenizer) if experiment.tokenizer else "",
+    }
 
 
 def predict(
@@ -87,11 +113,10 @@ def predict(
     experiment = plan(task, backbone=backbone, weights=weights, out=out, name=named, **options)
     distributed.start()
     samples = experiment.samples(experiment.split)
-    digest = weight_files.sha256(experiment.weights)
+    files = _digests(experiment)
     data = {"test": provenance.data_sha256(samples)}
-    identity = experiment.identity(weights_sha256=digest, data=data, stage="predict")
-    with opened(experiment.folder, identity) as work:
-        return _predict(experiment, work, samples, experiment.weights, {"weights_sha256": digest})
+    with opened(experiment.folder, experiment.identity(**files, data=data, stage="predict")) as work:
+        return _predict(experiment, work, samples, experiment.weights, files)
 
 
 def score(
@@ -112,7 +137,7 @@ def score(
     adapter = registry.get(task)
     split = split or adapter.eval_split
     adapter.split(split)
-    samples = limited(adapter.samples(adapter.data_folder(Path(data)), split), limit)
+    samples = limited(adapter, adapter.samples(adapter.data_folder(Path(data)), split), limit)
     rows = score_file(Path(predictions), adapter, samples, split=split, seed=seed)
     if results is not None:
         result_rows.write(Path(results), rows)
@@ -130,14 +155,18 @@ def check(tasks: str | Sequence[str], *, data: str | Path, decode: bool = False)
 
 
 def _predict(
-    experiment: Experiment, work: WorkDir, samples: Sequence[Sample], weights: Path, origin: dict[str, Any]
+    experiment: Experiment,
+    work: WorkDir,
+    samples: Sequence[Sample],
+    weights: Path,
+    origin: dict[str, Any],
 ) -> Path:
     target = work.predictions(experiment.split)
     if target.exists() and origin_file(target).exists():
         return target
     model = experiment.build_model()
     weight_files.load(model, weights)
-    items = experiment.adapter.eval_set(samples, experiment.recipe, experiment.data)
+    items = experiment.adapter.eval_set(samples, experiment.setting)
     predicted = predict_split(model, items, samples, experiment.recipe, target=target)
     if distributed.rank() == 0:
         # Written before the score: it says who predicted, whoever scores.

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import backbones
 import tasks
 from backbones.errors import UsageError, unknown
-from tasks.adapter import Sample, TaskAdapter
+from backbones.tokenizer import Tokenizer
+from tasks.adapter import Sample, Setting, TaskAdapter
 from tasks.recipe import PLACEMENT, Recipe, changed
 
 if TYPE_CHECKING:
     from mmengine.model import BaseModel
+
+OFFICIAL_TOKENIZER = "beit3.spm"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +28,7 @@ class Experiment:
     adapter: TaskAdapter
     backbone: str
     weights: Path | None
+    tokenizer: Path | None  # for tasks with text
     data: Path  # the task's own folder
     recipe: Recipe
     altered: tuple[str, ...]  # recipe fields that differ from the named recipe
@@ -33,8 +38,21 @@ class Experiment:
     folder: Path
 
     def samples(self, split: str) -> list[Sample]:
-        """The samples of a split, or `limit` of them evenly spaced."""
-        return limited(self.adapter.samples(self.data, split), self.limit)
+        """The samples of a split, or `limit` of them."""
+        return limited(self.adapter, self.adapter.samples(self.data, split), self.limit)
+
+    @cached_property
+    def setting(self) -> Setting:
+        """What the task's data sets and model are built from.
+
+        Raises:
+            InputError: a tokenizer that cannot be read or does not belong to the backbone.
+        """
+        tokenizer = None
+        if self.tokenizer is not None:
+            tokenizer = Tokenizer(self.tokenizer)
+            tokenizer.require_fit(backbones.config(self.backbone).vocab_size)
+        return Setting(root=self.data, recipe=self.recipe, tokenizer=tokenizer)
 
     def build_model(self) -> BaseModel:
         """The task model without weights from a file; the seed decides the random ones."""
@@ -48,9 +66,11 @@ class Experiment:
             final_norm=self.adapter.final_norm,
             checkpoint_activations=self.recipe.checkpoint_activations,
         )
-        return self.adapter.model(backbone, self.recipe, self.data)
+        return self.adapter.model(backbone, self.setting)
 
-    def identity(self, *, weights_sha256: str, data: dict[str, str], stage: str) -> dict[str, Any]:
+    def identity(
+        self, *, weights_sha256: str, tokenizer_sha256: str, data: dict[str, str], stage: str
+    ) -> dict[str, Any]:
         """What decides the result, for telling this run's folder from another's."""
         recipe = {name: value for name, value in asdict(self.recipe).items() if name not in PLACEMENT}
         return {
@@ -58,6 +78,7 @@ class Experiment:
             "task": self.adapter.name,
             "backbone": self.backbone,
             "weights": weights_sha256,
+            "tokenizer": tokenizer_sha256,
             "split": self.split,
             "seed": self.seed,
             "data": data,
@@ -72,6 +93,7 @@ def plan(
     data: str | Path,
     out: str | Path = "runs",
     weights: str | Path | None = None,
+    tokenizer: str | Path | None = None,
     recipe: str | None = None,
     changes: Sequence[str] = (),
     split: str | None = None,
@@ -86,6 +108,8 @@ def plan(
         backbone: see `backbones.build`.
         data: the task's data folder, or one that holds it under its usual name.
         out: holds `results.csv` and one folder per run.
+        tokenizer: sentencepiece model, for tasks with text; when not given, the bundled one of `multiway_nano`, else
+            `beit3.spm` beside the weights or in the data folder.
         recipe: which of the task's recipes; the backbone's size decides when not given.
         changes: `key=value` texts for recipe fields.
         limit: take that many samples of each split, evenly spaced.
@@ -104,12 +128,16 @@ def plan(
     adapter.split(split)
     if limit is not None and limit < 1:
         raise UsageError(f"--limit takes a number of samples from 1, not {limit}.")
+    folder = adapter.data_folder(Path(data))
+    if altered.epochs == 0 and weights is None:
+        raise UsageError(f"Recipe {altered.name} does not fine-tune: {task} needs --weights with backbone and head.")
     folder_name = name or f"{backbone.replace('/', '-')}-seed{seed}"
     return Experiment(
         adapter=adapter,
         backbone=backbone,
         weights=Path(weights) if weights else None,
-        data=adapter.data_folder(Path(data)),
+        tokenizer=_tokenizer(adapter, backbone, tokenizer, weights, folder),
+        data=folder,
         recipe=altered,
         altered=tuple(altered.differs_from(base)),
         split=split,
@@ -125,8 +153,25 @@ def _recipe(adapter: TaskAdapter, name: str) -> Recipe:
     return adapter.recipes[name]
 
 
-def limited(samples: list[Sample], limit: int | None) -> list[Sample]:
-    """All samples, or `limit` of them evenly spaced: class folders are sorted, so the first ones are one class."""
-    if limit is None or limit >= len(samples):
-        return samples
-    return [samples[index * len(samples) // limit] for index in range(limit)]
+def _tokenizer(
+    adapter: TaskAdapter, backbone: str, given: str | Path | None, weights: str | Path | None, data: Path
+) -> Path | None:
+    if not adapter.needs_text:
+        return None
+    if given is not None:
+        return Path(given)
+    usual = [backbones.bundled_tokenizer(backbone), data / OFFICIAL_TOKENIZER, data.parent / OFFICIAL_TOKENIZER]
+    if weights is not None:
+        usual.insert(1, Path(weights).parent / OFFICIAL_TOKENIZER)
+    for path in usual:
+        if path is not None and path.is_file():
+            return path
+    raise UsageError(
+        f"Task {adapter.name} needs the tokenizer that belongs to {backbone}: give --tokenizer {OFFICIAL_TOKENIZER}, "
+        f"or put {OFFICIAL_TOKENIZER} beside the weights or into {data}."
+    )
+
+
+def limited(adapter: TaskAdapter, samples: list[Sample], limit: int | None) -> list[Sample]:
+    """All samples, or `limit` of them as the task chooses."""
+    return samples if limit is None or limit >= len(samples) else adapter.limited(samples, limit)

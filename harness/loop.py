@@ -62,6 +62,9 @@ class StepLoop(BaseLoop):
     def _run_step(self, batches: Iterator[Any]) -> None:
         runner = self.runner
         runner.model.train()
+        task_model = getattr(runner.model, "module", runner.model)
+        if hasattr(task_model, "step"):
+            task_model.step = self._iter
         outputs: dict[str, torch.Tensor] = {}
         for part in range(self._accumulation):
             batch = unbroken(next(batches))

@@ -12,6 +12,7 @@ from harness import provenance
 from harness.predictions import exactly_once, read
 from leaderboards.rows import ResultRow
 from tasks.adapter import Sample, TaskAdapter
+from tasks.statistics import Measurement
 
 
 def score_file(
@@ -29,7 +30,7 @@ def score_file(
     Raises:
         InputError: unreadable predictions, or not each sample once.
     """
-    records = read(path)
+    records = read(path) if path.suffix == ".jsonl" else adapter.read_official(path)
     ids = [sample.id for sample in samples]
     exactly_once([record["id"] for record in records], ids, where=path)
     measurements = adapter.score({record["id"]: record for record in records}, samples)
@@ -51,10 +52,24 @@ def score_file(
     rows = []
     for measurement in measurements:
         metric = adapter.metric(measurement.metric)
-        low, high = measurement.interval(seed=seed)
-        numbers = {"value": measurement.value, "low": low, "high": high, "n": measurement.samples}
-        rows.append(ResultRow(metric=metric.name, unit=metric.unit, metric_version=metric.version, **numbers, **common))
+        rows.append(
+            ResultRow(
+                metric=metric.name,
+                unit=metric.unit,
+                metric_version=metric.version,
+                n=measurement.samples,
+                **_numbers(measurement, seed),
+                **common,
+            )
+        )
     return rows
+
+
+def _numbers(measurement: Measurement, seed: int) -> dict[str, Any]:
+    if measurement.unavailable:
+        return {"value": None, "low": None, "high": None, "note": measurement.unavailable}
+    low, high = measurement.interval(seed=seed)
+    return {"value": measurement.value, "low": low, "high": high}
 
 
 def origin_file(predictions: Path) -> Path:

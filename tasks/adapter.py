@@ -67,6 +67,7 @@ if TYPE_CHECKING:
     from torch import nn
     from torch.utils.data import Dataset
 
+    from backbones.tokenizer import Tokenizer
     from tasks.statistics import Measurement
 
 Progress = Callable[[Iterable, str], Iterable]  # wraps an iterable in a progress bar with a title
@@ -99,6 +100,22 @@ class Sample(NamedTuple):
     id: str
     inputs: Any  # what the data set opens: paths, text
     annotation: Any  # JSON-able truth; None when it is not public
+
+
+class Submission(NamedTuple):
+    """A file for a test server."""
+
+    filename: str
+    content: bytes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """What data sets and models are built from, besides samples and a backbone."""
+
+    root: Path  # the task's own data folder
+    recipe: Recipe
+    tokenizer: Tokenizer | None = None  # given to tasks with `needs_text`
 
 
 class Finding(NamedTuple):
@@ -136,19 +153,23 @@ class TaskAdapter(ABC):
         """
 
     @abstractmethod
-    def train_set(self, samples: Sequence[Sample], recipe: Recipe, root: Path) -> Dataset:
+    def train_set(self, samples: Sequence[Sample], setting: Setting) -> Dataset:
         """Augmented items, each a dict that the model takes as keywords after collation.
 
         A data set with a `collate` method is collated by it, else by torch's default.
         """
 
     @abstractmethod
-    def eval_set(self, samples: Sequence[Sample], recipe: Recipe, root: Path) -> Dataset:
+    def eval_set(self, samples: Sequence[Sample], setting: Setting) -> Dataset:
         """The same without augmentation, in the order of `samples`."""
 
     @abstractmethod
-    def model(self, backbone: nn.Module, recipe: Recipe, root: Path) -> BaseModel:
-        """Backbone and head. `mode="loss"` returns losses, `mode="predict"` one record per sample of the batch."""
+    def model(self, backbone: nn.Module, setting: Setting) -> BaseModel:
+        """Backbone (as `beit3`) and head.
+
+        `mode="loss"` returns losses, `mode="predict"` one record per sample of the batch, in order. A model with
+        an attribute `step` is told the number of the optimizer step (from 0) before each loss.
+        """
 
     @abstractmethod
     def score(self, predictions: Mapping[str, Mapping[str, Any]], samples: Sequence[Sample]) -> list[Measurement]:
@@ -158,9 +179,32 @@ class TaskAdapter(ABC):
             InputError: a record that is not of the task's form; the message names the sample.
         """
 
-    def submission(self, predictions: Mapping[str, Mapping[str, Any]], samples: Sequence[Sample], path: Path) -> None:
-        """Write and validate the file that the task's server takes."""
+    def read_official(self, path: Path) -> list[dict[str, Any]]:
+        """Records, each with its "id", of a predictions file in the form of the benchmark's own tools.
+
+        Raises:
+            InputError: not a file of that form.
+            UsageError: the benchmark has no such form.
+        """
+        raise UsageError(f"Predictions of {self.name} are a .jsonl file, a record per line; {path} is none.")
+
+    def submission(
+        self, predictions: Mapping[str, Mapping[str, Any]], samples: Sequence[Sample], *, split: str, name: str
+    ) -> Submission:
+        """The file that the split's server takes, from one prediction per sample.
+
+        Args:
+            name: of the method, where the server wants it in the file's name.
+
+        Raises:
+            InputError: a prediction that the server would refuse; the message names the sample.
+            UsageError: the split has no server.
+        """
         raise UsageError(f"Task {self.name} has no test server: there is no submission file to write.")
+
+    def limited(self, samples: Sequence[Sample], limit: int) -> list[Sample]:
+        """`limit` samples evenly spaced: class folders are sorted, so the first ones would be one class."""
+        return [samples[index * len(samples) // limit] for index in range(limit)]
 
     def split(self, name: str) -> Split:
         """A split by name.

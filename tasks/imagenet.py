@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from backbones.errors import InputError
-from tasks.adapter import Finding, Metric, Progress, Sample, Split, TaskAdapter
+from tasks.adapter import Finding, Metric, Progress, Sample, Setting, Split, TaskAdapter
 from tasks.recipe import Recipe
 
 if TYPE_CHECKING:
     from torch import nn
     from torch.utils.data import Dataset
 
-    from tasks.classifier import ImageClassifier
+    from tasks.models.classifier import ImageClassifier
     from tasks.statistics import Measurement
 
 EXTENSIONS = {".jpeg", ".jpg", ".png", ".bmp", ".webp"}
@@ -138,11 +138,12 @@ class ImageNet(TaskAdapter):
         """Class folder names, in the order of their ids."""
         return _classes(root)
 
-    def train_set(self, samples: Sequence[Sample], recipe: Recipe, root: Path) -> Dataset:
+    def train_set(self, samples: Sequence[Sample], setting: Setting) -> Dataset:
         from timm.data import create_transform
 
         from tasks.images import IMAGENET_MEAN, IMAGENET_STD
 
+        recipe = setting.recipe
         transform = create_transform(
             recipe.image_size,
             is_training=True,
@@ -155,13 +156,14 @@ class ImageNet(TaskAdapter):
             mean=IMAGENET_MEAN,
             std=IMAGENET_STD,
         )
-        return self._items(samples, root, transform)
+        return self._items(samples, setting.root, transform)
 
-    def eval_set(self, samples: Sequence[Sample], recipe: Recipe, root: Path) -> Dataset:
+    def eval_set(self, samples: Sequence[Sample], setting: Setting) -> Dataset:
         from tasks.images import IMAGENET_MEAN, IMAGENET_STD, center_crop
 
+        recipe = setting.recipe
         transform = center_crop(recipe.image_size, crop_pct=recipe.crop_pct, mean=IMAGENET_MEAN, std=IMAGENET_STD)
-        return self._items(samples, root, transform)
+        return self._items(samples, setting.root, transform)
 
     def _items(self, samples: Sequence[Sample], root: Path, transform: Any) -> Dataset:
         from tasks.images import ImageItems
@@ -172,12 +174,13 @@ class ImageNet(TaskAdapter):
             transform,
         )
 
-    def model(self, backbone: nn.Module, recipe: Recipe, root: Path) -> ImageClassifier:
+    def model(self, backbone: nn.Module, setting: Setting) -> ImageClassifier:
         from timm.data import Mixup
 
-        from tasks.classifier import ImageClassifier
+        from tasks.models.classifier import ImageClassifier
 
-        classes = len(self.classes(root))
+        recipe = setting.recipe
+        classes = len(self.classes(setting.root))
         mixup = None
         if recipe.mixup or recipe.cutmix:
             mixup = Mixup(

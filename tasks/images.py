@@ -15,6 +15,7 @@ from backbones.errors import InputError
 
 # ImageNet classification takes these; every other BEiT-3 task takes 0.5 for all channels.
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+HALF = (0.5, 0.5, 0.5)
 BICUBIC = transforms.InterpolationMode.BICUBIC
 
 
@@ -48,6 +49,50 @@ def center_crop(size: int, *, crop_pct: float, mean: Sequence[float], std: Seque
             transforms.Normalize(mean, std),
         ]
     )
+
+
+def square(size: int) -> Callable:
+    """Evaluation on every task with text: the whole image to size × size (bicubic), mean and std 0.5."""
+    return transforms.Compose(
+        [
+            transforms.Resize((size, size), interpolation=BICUBIC),
+            transforms.ToTensor(),
+            transforms.Normalize(HALF, HALF),
+        ]
+    )
+
+
+# The operations of the official RandomAugment, which shifts by at most 10 pixels and fills with grey.
+RAND_AUGMENT = (
+    "AutoContrast", "Equalize", "Brightness", "Sharpness", "ShearX", "ShearY", "TranslateX", "TranslateY", "Rotate",
+)  # fmt: skip
+
+
+def augmented(size: int, *, rand_augment: bool, flip: bool = True) -> Callable:
+    """Training on every task with text: a crop of at least half the area, a flip, RandAugment, mean and std 0.5.
+
+    RandAugment is N = 2, M = 7, each of the nine operations and the identity with probability 0.5, as in the
+    official code (beit3/randaug.py); it works on cv2 arrays there and with timm's PIL operations here, which
+    interpolate a little differently.
+    """
+    steps = [transforms.RandomResizedCrop(size, scale=(0.5, 1.0), interpolation=BICUBIC)]
+    if flip:
+        steps.append(transforms.RandomHorizontalFlip())
+    if rand_augment:
+        steps.append(_rand_augment())
+    return transforms.Compose([*steps, transforms.ToTensor(), transforms.Normalize(HALF, HALF)])
+
+
+def _rand_augment() -> Callable:
+    from timm.data.auto_augment import AugmentOp, RandAugment
+
+    options = {"translate_const": 10, "img_mean": (128, 128, 128)}
+    operations = [AugmentOp(name, prob=0.5, magnitude=7, hparams=options) for name in RAND_AUGMENT]
+    return RandAugment([*operations, _identity], num_layers=2)
+
+
+def _identity(image: Image.Image) -> Image.Image:
+    return image
 
 
 class ImageItems(Dataset):

@@ -26,7 +26,7 @@ class Recipe:
     name: str
     source: str  # where the numbers are from
     image_size: int  # pixels
-    epochs: int
+    epochs: int  # 0 = no fine-tuning: the given weights predict
     warmup_epochs: int
     batch_size: int  # samples per optimizer step, over all processes and accumulation steps
     lr: float  # peak
@@ -47,7 +47,9 @@ class Recipe:
     checkpoint_activations: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("image_size", "epochs", "batch_size", "lr", "micro_batch"):
+        if self.epochs < 0:
+            raise UsageError(f"Recipe field epochs must not be less than 0, not {self.epochs}.")
+        for name in ("image_size", "micro_batch", *(("batch_size", "lr") if self.epochs else ())):
             if getattr(self, name) <= 0:
                 raise UsageError(f"Recipe field {name} must be more than 0, not {getattr(self, name)}.")
         if self.warmup_epochs > self.epochs:

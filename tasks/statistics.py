@@ -18,12 +18,14 @@ class Measurement:
     samples: how many samples it is over (the row's n).
     units: how many independent units the samples form (images, sentences).
     statistic: weights [units] (how often each unit counts) -> the metric in its unit.
+    unavailable: why the metric cannot be computed here and what would mend it; empty when it can.
     """
 
     metric: str
     samples: int
     units: int
     statistic: Callable[[np.ndarray], float]
+    unavailable: str = ""
 
     @property
     def value(self) -> float:
@@ -43,6 +45,11 @@ class Measurement:
         tail = 100 * (1 - level) / 2
         low, high = np.nanpercentile(draws, [tail, 100 - tail])
         return float(low), float(high)
+
+
+def unavailable(metric: str, reason: str, *, samples: int) -> Measurement:
+    """A metric that cannot be computed here; `reason` says what is missing and how to mend it."""
+    return Measurement(metric, samples, samples, lambda weights: float("nan"), unavailable=reason)
 
 
 def mean(metric: str, values: Sequence[float] | np.ndarray, *, units: Sequence | None = None) -> Measurement:

@@ -12,7 +12,8 @@ def add_experiment(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", required=True, metavar="ROOT", help="the task's data folder, or the folder above it")
     parser.add_argument("--out", default="runs", metavar="DIR", help="holds results.csv and the runs (default: runs)")
     parser.add_argument("--name", help="of the run's folder (default: from backbone and seed)")
-    parser.add_argument("--recipe", help="nano, base, large or giant (default: by the backbone)")
+    parser.add_argument("--tokenizer", metavar="FILE", help="sentencepiece model (default: beside the weights)")
+    parser.add_argument("--recipe", help="nano, base, large, giant or a variant (default: by the backbone)")
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", dest="changes", help="change a recipe field"
     )
@@ -23,5 +24,5 @@ def add_experiment(parser: argparse.ArgumentParser) -> None:
 
 def experiment(args: argparse.Namespace) -> dict[str, Any]:
     """The shared options as keywords."""
-    names = ("backbone", "data", "out", "name", "recipe", "changes", "split", "seed", "limit")
+    names = ("backbone", "tokenizer", "data", "out", "name", "recipe", "changes", "split", "seed", "limit")
     return {name: getattr(args, name) for name in names}

@@ -17,8 +17,9 @@ import tasks
 from backbones import InputError, weights
 from backbones.multiway import Multiway
 from harness.cli import main
-from tasks.classifier import ImageClassifier
+from tasks.adapter import Setting
 from tasks.imagenet import RECIPES
+from tasks.models.classifier import ImageClassifier
 from tests.backbones.test_multiway import SMALL, TOLERANCE, official_config, small
 from tests.photographs import classification_folders
 
@@ -117,7 +118,7 @@ def test_evaluation_takes_imagenet_statistics_and_the_centre(tmp_path: Path) -> 
     (tmp_path / "val" / "a").mkdir(parents=True)
     Image.fromarray(pixels).save(tmp_path / "val" / "a" / "0.png")
     samples = ADAPTER.samples(tmp_path, "val")
-    image = ADAPTER.eval_set(samples, RECIPES["nano"], tmp_path)[0]["image"]
+    image = ADAPTER.eval_set(samples, Setting(root=tmp_path, recipe=RECIPES["nano"]))[0]["image"]
     assert image.shape == (3, 64, 64)
     white = torch.tensor([(1 - 0.485) / 0.229, (1 - 0.456) / 0.224, (1 - 0.406) / 0.225])
     torch.testing.assert_close(image[:, 32, 32], white, atol=1e-4, rtol=0)
@@ -126,9 +127,9 @@ def test_evaluation_takes_imagenet_statistics_and_the_centre(tmp_path: Path) -> 
 
 def test_training_mixes_images_and_smooths_labels(colours: Path) -> None:
     recipe = RECIPES["base"]
-    model = ADAPTER.model(small(BARE), recipe, colours)
+    model = ADAPTER.model(small(BARE), Setting(root=colours, recipe=recipe))
     assert (model.mixup.mixup_alpha, model.mixup.cutmix_alpha, model.mixup.label_smoothing) == (0.8, 1.0, 0.1)
-    plain = ADAPTER.model(small(BARE), RECIPES["giant"], colours)
+    plain = ADAPTER.model(small(BARE), Setting(root=colours, recipe=RECIPES["giant"]))
     assert plain.mixup is None
     image, label = torch.randn(4, 3, 32, 32), torch.tensor([0, 1, 2, 0])
     with torch.no_grad():

@@ -1,0 +1,1 @@
+"""The task models: a backbone and a head each, with loss and prediction."""

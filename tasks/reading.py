@@ -1,0 +1,58 @@
+"""Reading annotation files, with errors that say what is wrong and where."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from backbones.errors import InputError
+
+
+def read_json(path: Path, *, what: str) -> Any:
+    """The content of a JSON file.
+
+    Args:
+        what: the file in words, for messages, such as "the Karpathy split of COCO".
+
+    Raises:
+        InputError: absent, or not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(
+            f"{path} ({what}) is absent. Put it there, or point --data at the folder that has it."
+        ) from None
+    except (ValueError, OSError) as error:
+        raise InputError(f"{path} ({what}) cannot be read: {error}. Copy or download it again.") from error
+
+
+def read_lines(path: Path, *, what: str) -> Iterator[tuple[str, Any]]:
+    """(where it stands, content) of each line of a JSON-lines file; empty lines are left out.
+
+    Raises:
+        InputError: absent, or a line that is not JSON.
+    """
+    try:
+        with path.open(encoding="utf-8") as lines:
+            for number, line in enumerate(lines, 1):
+                if line.strip():
+                    yield f"{path}, line {number}", json.loads(line)
+    except FileNotFoundError:
+        raise InputError(f"{path} ({what}) is absent. Put it there.") from None
+    except (ValueError, OSError) as error:
+        raise InputError(f"{path} ({what}) cannot be read: {error}. Copy or download it again.") from error
+
+
+def field(row: Any, name: str, *, where: str) -> Any:
+    """One field of an annotation.
+
+    Raises:
+        InputError: the annotation has no such field; the message says where.
+    """
+    try:
+        return row[name]
+    except (KeyError, TypeError, IndexError):
+        raise InputError(f"{where} has no field '{name}': {str(row)[:80]}. Download the file again.") from None

@@ -1,0 +1,1 @@
+"""Official scores as pure functions of predictions and truth."""

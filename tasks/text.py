@@ -1,0 +1,55 @@
+"""Texts as the models take them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from backbones.errors import InputError
+from backbones.tokenizer import BOS, EOS, PAD, UNK, Tokenizer
+
+Text = str | Sequence[int]  # raw, or the token ids of an official index file (without <s> and </s>)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextField:
+    """Text to `<s>` ids `</s>`, int64 of at most `length` tokens; what does not fit is cut before `</s>`."""
+
+    tokenizer: Tokenizer
+    length: int
+
+    def __call__(self, text: Text, *, of: str) -> Tensor:
+        """Token ids of one text.
+
+        Args:
+            of: the sample's id, for messages.
+
+        Raises:
+            InputError: an empty text, ids of another tokenizer, or a text of which no piece is known.
+        """
+        ids = self.tokenizer.encode(text) if isinstance(text, str) else list(text)
+        if not ids:
+            raise InputError(f"The text of {of} is empty. Mend the annotation, or leave the sample out.")
+        if max(ids) >= len(self.tokenizer) or min(ids) < 0:
+            raise InputError(
+                f"The index file has token id {max(ids)} in {of}, and the tokenizer {self.tokenizer.path} ends at "
+                f"{len(self.tokenizer) - 1}: the index was made with another one. Give that (--tokenizer FILE), or "
+                "remove the index files to read the original annotations."
+            )
+        if all(token == UNK for token in ids):
+            raise InputError(
+                f"The tokenizer {self.tokenizer.path} knows no piece of the text of {of}: {str(text)[:80]!r}. Give the "
+                "tokenizer that came with the weights (--tokenizer FILE), or mend the text."
+            )
+        return torch.tensor([BOS, *ids[: self.length - 2], EOS])
+
+
+def pad(texts: Sequence[Tensor]) -> dict[str, Tensor]:
+    """A batch of token ids, padded to its longest: `text` int64 [batch, length], `text_padding` bool, true = pad."""
+    text = pad_sequence(list(texts), batch_first=True, padding_value=PAD)
+    lengths = torch.tensor([len(ids) for ids in texts])
+    return {"text": text, "text_padding": torch.arange(text.shape[1]) >= lengths[:, None]}
