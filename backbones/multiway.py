@@ -151,7 +151,8 @@ class Layer(nn.Module):
     ) -> dict[str, Tensor]:
         normed = {name: _expert(self.self_attn_layer_norm, name)(tokens) for name, tokens in streams.items()}
         streams = self._residual(streams, self.self_attn(normed, bias, cache, self.index))
-        fused = self.has_pair_expert and len(streams) > 1
+        pair = len(streams) > 1 or (cache is not None and cache.pair)
+        fused = self.has_pair_expert and pair
         update = {}
         for name, tokens in streams.items():
             expert = PAIR if fused else name
@@ -242,7 +243,7 @@ class Multiway(nn.Module):
         text_padding: Tensor | None = None,
         vision_masked: Tensor | None = None,
         attn_mask: Tensor | None = None,
-        text_start: int = 0,
+        text_positions: Tensor | None = None,
         cache: KeyValueCache | None = None,
         layers: Sequence[int] = (),
     ) -> Encoded:
@@ -254,8 +255,9 @@ class Multiway(nn.Module):
             text: int64 [batch, length] token ids.
             text_padding: bool or int [batch, length], 1 = padding (never attended to).
             vision_masked: bool or int [batch, patches], 1 = replaced by the mask token.
-            attn_mask: bool or int [queries, keys], 1 = may not attend; keys include cached ones.
-            text_start: position of the first text token; more than 0 when earlier ones are in `cache`.
+            attn_mask: bool or int [queries, keys] or [batch, queries, keys], 1 = may not attend; keys include
+                cached ones, which come first.
+            text_positions: int64 [length], the place of each text token in its text; 0, 1, … when not given.
             cache: keys and values of earlier calls; this call's are appended to it.
             layers: indices of the layers whose output is wanted in `Encoded.layers`.
 
@@ -270,8 +272,10 @@ class Multiway(nn.Module):
         if image is not None:
             streams[IMAGE] = self._embed_image(image, vision_masked)
         if text is not None:
-            streams[TEXT] = self._embed_text(text, text_padding, text_start)
+            streams[TEXT] = self._embed_text(text, text_padding, text_positions)
         image_length = streams[IMAGE].shape[1] if image is not None else 0
+        if cache is not None and image is not None:
+            cache.pair = True
         bias = _attention_bias(attn_mask, text_padding, image_length, like=next(iter(streams.values())))
 
         kept = {}
@@ -285,6 +289,11 @@ class Multiway(nn.Module):
         if self.encoder.layer_norm is not None:
             streams = {name: _expert(self.encoder.layer_norm, name)(tokens) for name, tokens in streams.items()}
         return Encoded(_join(streams), image_length, tuple(kept[index] for index in layers))
+
+    def image_tokens(self, image: Tensor) -> int:
+        """How many tokens an image [batch, 3, height, width] becomes, the class token counted."""
+        height, width = image.shape[-2:]
+        return self.prefix_tokens + (height // self.config.patch_size) * (width // self.config.patch_size)
 
     def maps(self, image: Tensor, layers: Sequence[int]) -> tuple[Tensor, ...]:
         """Patch tokens after the given layers as [batch, dim, height / patch, width / patch] maps.
@@ -322,12 +331,11 @@ class Multiway(nn.Module):
         tokens = self.vision_embed(image, masked)
         return tokens + image_positions(self.encoder.embed_positions[IMAGE].weight, grid).to(tokens.dtype)
 
-    def _embed_text(self, text: Tensor, padding: Tensor | None, start: int) -> Tensor:
-        first = UNUSED_ROWS + start
-        table = self.encoder.embed_positions[TEXT].weight
-        if first + text.shape[1] > len(table):
-            raise ValueError(f"Text ends at position {start + text.shape[1]}; there are {len(table) - UNUSED_ROWS}.")
-        tokens = self.text_embed(text) + table[first : first + text.shape[1]]
+    def _embed_text(self, text: Tensor, padding: Tensor | None, positions: Tensor | None) -> Tensor:
+        table = self.encoder.embed_positions[TEXT].weight[UNUSED_ROWS:]
+        if text.shape[1] > len(table):
+            raise ValueError(f"A text of {text.shape[1]} tokens is too long; there are {len(table)} positions.")
+        tokens = self.text_embed(text) + (table[: text.shape[1]] if positions is None else table[positions])
         return tokens if padding is None else tokens * (1 - padding.to(tokens.dtype)).unsqueeze(-1)
 
 
@@ -346,7 +354,8 @@ def _attention_bias(
     """
     bias = None
     if attn_mask is not None:
-        bias = like.new_zeros(attn_mask.shape).masked_fill_(attn_mask.bool(), -1e8)[None, None]
+        bias = like.new_zeros(attn_mask.shape).masked_fill_(attn_mask.bool(), -1e8)
+        bias = bias[None, None] if bias.ndim == 2 else bias[:, None]
     if text_padding is not None:
         keys = F.pad(text_padding.bool(), (image_length, 0))
         padded = like.new_zeros(keys.shape).masked_fill_(keys, float("-inf"))[:, None, None]

@@ -169,36 +169,41 @@ def one_way_mask(image_tokens: int, text_tokens: int) -> torch.Tensor:
 
 @pytest.mark.parametrize("config", [SMALL, SMALL_GIANT], ids=["decoupled", "shared"])
 def test_cached_decoding_equals_one_masked_pass(config: MultiwayConfig) -> None:
-    config = dataclasses.replace(config, vl_layers=0)  # a lone text token cannot pass a vision-language expert
     model, (image, text) = small(config).double(), pair(length=6)
     image = image.double()
     mask = one_way_mask(17, 6)
     with torch.no_grad():
         whole = model(image, text, attn_mask=mask).text
-        cache = KeyValueCache()
+        cache = KeyValueCache(capacity=24)
         model(image, cache=cache)
         steps = [model(text=text[:, :2], cache=cache, attn_mask=mask[17:19, :19]).tokens]
         for position in range(2, 6):
             # A token that is forgotten again must leave no trace.
-            model(text=text[:, :1], text_start=position, cache=cache)
+            place = torch.tensor([position])
+            model(text=text[:, :1], text_positions=place, cache=cache)
             cache.truncate(17 + position)
             token = text[:, position : position + 1]
-            steps.append(model(text=token, text_start=position, cache=cache).tokens)
+            steps.append(model(text=token, text_positions=place, cache=cache).tokens)
     assert len(cache) == 23
     torch.testing.assert_close(torch.cat(steps, dim=1), whole, atol=1e-12, rtol=0)
 
 
-def test_cache_rows_follow_a_beam_search() -> None:
-    model, (image, text) = small(), pair(batch=3, length=2)
-    rows = torch.tensor([2, 0, 0])
+def test_cached_alternatives_side_by_side_equal_each_alone() -> None:
+    """Two continuations of one text in one call: each sees the image, its own token and nothing of the other."""
+    model, (image, text) = small(), pair(length=3)
+    blocked = torch.zeros(2, 2, 19, dtype=torch.bool)
+    blocked[:, 0, 18] = blocked[:, 1, 17] = True
     with torch.no_grad():
-        cache = KeyValueCache()
+        cache = KeyValueCache(capacity=19)
         model(image, cache=cache)
-        cache.select(rows)
-        chosen = model(text=text[:, :1], cache=cache).tokens
-        fresh = KeyValueCache()
-        model(image[rows], cache=fresh)
-        torch.testing.assert_close(chosen, model(text=text[:, :1], cache=fresh).tokens)
+        both = model(text=text[:, 1:], text_positions=torch.tensor([0, 0]), attn_mask=blocked, cache=cache).tokens
+        for index in range(2):
+            alone = KeyValueCache(capacity=18)
+            model(image, cache=alone)
+            expected = model(text=text[:, 1 + index : 2 + index], cache=alone).tokens[:, 0]
+            torch.testing.assert_close(both[:, index], expected, atol=1e-5, rtol=0)
+        with pytest.raises(ValueError, match="cache is for 19 tokens"):
+            model(text=text[:, :1], cache=cache)
 
 
 def test_padding_does_not_reach_other_tokens() -> None:
