@@ -50,7 +50,7 @@ def run(
 
 def _run_one(experiment: Experiment, results: Path, log: Sequence[str]) -> list[ResultRow]:
     adapter = experiment.adapter
-    train = experiment.samples(adapter.train_split) if experiment.recipe.epochs else []
+    train = experiment.samples(adapter.train_split) if experiment.recipe.trains else []
     test = experiment.samples(experiment.split)
     _require_no_leak(experiment, train, test)
     files = _digests(experiment)

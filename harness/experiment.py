@@ -129,7 +129,7 @@ def plan(
     if limit is not None and limit < 1:
         raise UsageError(f"--limit takes a number of samples from 1, not {limit}.")
     folder = adapter.data_folder(Path(data))
-    if altered.epochs == 0 and weights is None:
+    if not altered.trains and weights is None:
         raise UsageError(f"Recipe {altered.name} does not fine-tune: {task} needs --weights with backbone and head.")
     folder_name = name or f"{backbone.replace('/', '-')}-seed{seed}"
     return Experiment(

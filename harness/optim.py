@@ -46,17 +46,15 @@ def _lr_scale(name: str, backbone: nn.Module, recipe: Recipe) -> float:
     return recipe.head_lr_scale if name.startswith("head") else 1.0
 
 
-def cosine_schedule(
-    *, peak: float, final: float, start: float, epochs: int, warmup_epochs: int, steps_per_epoch: int
-) -> np.ndarray:
+def cosine_schedule(*, peak: float, final: float, start: float, steps: int, warmup_steps: int) -> np.ndarray:
     """Learning rate of every optimizer step: linear from `start` to `peak`, then a cosine towards `final`.
 
     The warm-up's last step is at the peak already, and the cosine never quite reaches `final`: the official
     code's conventions (unilm beit3/utils.py, cosine_scheduler).
     """
-    warmup = np.linspace(start, peak, warmup_epochs * steps_per_epoch)
-    steps = np.arange(epochs * steps_per_epoch - len(warmup))
-    cosine = final + 0.5 * (peak - final) * (1 + np.cos(np.pi * steps / max(len(steps), 1)))
+    warmup = np.linspace(start, peak, warmup_steps)
+    after = np.arange(steps - warmup_steps)
+    cosine = final + 0.5 * (peak - final) * (1 + np.cos(np.pi * after / max(len(after), 1)))
     return np.concatenate([warmup, cosine])
 
 
@@ -66,9 +64,8 @@ def recipe_schedule(recipe: Recipe, *, steps_per_epoch: int) -> np.ndarray:
         peak=recipe.lr,
         final=recipe.min_lr,
         start=recipe.start_lr,
-        epochs=recipe.epochs,
-        warmup_epochs=recipe.warmup_epochs,
-        steps_per_epoch=steps_per_epoch,
+        steps=recipe.steps or recipe.epochs * steps_per_epoch,
+        warmup_steps=recipe.warmup_steps or recipe.warmup_epochs * steps_per_epoch,
     )
 
 

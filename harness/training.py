@@ -85,11 +85,11 @@ def fine_tune(
             f"One batch of {recipe.batch_size} is more than the {len(items)} training samples. "
             f"Take a smaller one: --set batch_size=… --set micro_batch=…"
         )
+    rates = recipe_schedule(recipe, steps_per_epoch=batches.steps_per_epoch)
     note(
         f"Effective batch {recipe.batch_size} = {recipe.micro_batch} per process × {processes} process(es) × "
-        f"{parts} accumulation step(s); {recipe.epochs} epochs of {batches.steps_per_epoch} steps"
+        f"{parts} accumulation step(s); {len(rates)} steps, {batches.steps_per_epoch} an epoch"
     )
-    rates = recipe_schedule(recipe, steps_per_epoch=batches.steps_per_epoch)
     folder.mkdir(parents=True, exist_ok=True)
     resumed = _resumable(folder / "last.pth")
     began = time.monotonic() - resumed.seconds

@@ -90,6 +90,8 @@ class ImageNet(TaskAdapter):
     final_norm = False
 
     def check(self, root: Path, *, decode: bool, progress: Progress) -> list[Finding]:
+        from tasks.images import missing_images
+
         findings = []
         for split, facts in self.splits.items():
             try:
@@ -100,23 +102,11 @@ class ImageNet(TaskAdapter):
             count = len(samples)
             official = "the official number" if count == facts.size else f"official: {facts.size:,}"
             findings.append(Finding(True, f"{split}: {count:,} images ({official}), {len(self.classes(root))} classes"))
-            findings += self._check_images(root, samples, split, decode=decode, progress=progress)
+            paths = [root / sample.inputs for sample in samples]
+            findings += missing_images(paths, split, decode=decode, progress=progress)
         has_real = (root / REAL_FILE).is_file()
         findings.append(Finding(True, f"ReaL labels: {'found' if has_real else f'no {REAL_FILE}, so no real_top1'}"))
         return findings
-
-    def _check_images(
-        self, root: Path, samples: Sequence[Sample], split: str, *, decode: bool, progress: Progress
-    ) -> list[Finding]:
-        from tasks.images import broken_images
-
-        paths = [root / sample.inputs for sample in samples]
-        if decode:
-            return [Finding(False, reason) for reason in broken_images(progress(paths, f"decode {split}"))]
-        absent = [str(path) for path in paths if not path.is_file()]
-        if not absent:
-            return []
-        return [Finding(False, f"{split}: {len(absent):,} images absent, such as {absent[0]}. Restore them.")]
 
     def samples(self, root: Path, split: str) -> list[Sample]:
         self.split(split)

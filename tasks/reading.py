@@ -29,6 +29,18 @@ def read_json(path: Path, *, what: str) -> Any:
         raise InputError(f"{path} ({what}) cannot be read: {error}. Copy or download it again.") from error
 
 
+def read_text(path: Path, *, what: str) -> str:
+    """The content of a text file.
+
+    Raises:
+        InputError: absent, or not UTF-8.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} ({what}) cannot be read: {error}.") from error
+
+
 def read_lines(path: Path, *, what: str) -> Iterator[tuple[str, Any]]:
     """(where it stands, content) of each line of a JSON-lines file; empty lines are left out.
 

@@ -26,8 +26,10 @@ class Recipe:
     name: str
     source: str  # where the numbers are from
     image_size: int  # pixels
-    epochs: int  # 0 = no fine-tuning: the given weights predict
-    warmup_epochs: int
+    epochs: int = 0
+    warmup_epochs: int = 0
+    steps: int = 0  # the length in optimizer steps, for recipes that state it so, instead of epochs
+    warmup_steps: int = 0
     batch_size: int  # samples per optimizer step, over all processes and accumulation steps
     lr: float  # peak
     min_lr: float = 1e-6
@@ -47,16 +49,28 @@ class Recipe:
     checkpoint_activations: bool = False
 
     def __post_init__(self) -> None:
-        if self.epochs < 0:
-            raise UsageError(f"Recipe field epochs must not be less than 0, not {self.epochs}.")
-        for name in ("image_size", "micro_batch", *(("batch_size", "lr") if self.epochs else ())):
+        for name in ("epochs", "warmup_epochs", "steps", "warmup_steps"):
+            if getattr(self, name) < 0:
+                raise UsageError(f"Recipe field {name} must not be less than 0, not {getattr(self, name)}.")
+        for name in ("image_size", "micro_batch", *(("batch_size", "lr") if self.trains else ())):
             if getattr(self, name) <= 0:
                 raise UsageError(f"Recipe field {name} must be more than 0, not {getattr(self, name)}.")
-        if self.warmup_epochs > self.epochs:
+        if self.epochs and self.steps:
             raise UsageError(
-                f"warmup_epochs={self.warmup_epochs} is more than epochs={self.epochs}. "
-                "Shorten the warm-up too: --set warmup_epochs=0."
+                f"epochs={self.epochs} and steps={self.steps} are two lengths for one training. Set the other to 0: "
+                "--set steps=0 or --set epochs=0."
             )
+        for name, length in (("epochs", self.epochs), ("steps", self.steps)):
+            if getattr(self, f"warmup_{name}") > length:
+                raise UsageError(
+                    f"warmup_{name}={getattr(self, f'warmup_{name}')} is more than {name}={length}. "
+                    f"Shorten the warm-up too: --set warmup_{name}=0."
+                )
+
+    @property
+    def trains(self) -> bool:
+        """Whether anything is fine-tuned; without epochs and steps the given weights predict as they are."""
+        return bool(self.epochs or self.steps)
 
     def differs_from(self, other: Recipe) -> list[str]:
         """Names of the fields that change the result, not only its placement on the machine."""

@@ -13,7 +13,10 @@ from backbones.errors import InputError, unknown
 from tasks.adapter import TaskAdapter
 
 GROUP = "harness.tasks"
-BUILT_IN = {"imagenet": "tasks.imagenet:ImageNet"}
+BUILT_IN = {
+    "imagenet": "tasks.imagenet:ImageNet",
+    "nlvr2": "tasks.nlvr2:NLVR2",
+}
 
 
 def names() -> list[str]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
+from torch.utils.data import default_collate
 
 from backbones.errors import InputError
 from backbones.tokenizer import BOS, EOS, PAD, UNK, Tokenizer
@@ -46,6 +48,12 @@ class TextField:
                 "tokenizer that came with the weights (--tokenizer FILE), or mend the text."
             )
         return torch.tensor([BOS, *ids[: self.length - 2], EOS])
+
+
+def collate(items: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """A batch of items with a "text": PyTorch's collation, the token ids padded to the longest."""
+    others = [{name: value for name, value in item.items() if name != "text"} for item in items]
+    return {**default_collate(others), **pad([item["text"] for item in items])}
 
 
 def pad(texts: Sequence[Tensor]) -> dict[str, Tensor]:

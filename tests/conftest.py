@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests import spm
+
 TESTS = Path(__file__).parent
 REPOSITORY = TESTS.parent
 
@@ -52,6 +54,12 @@ def draw_folders(root: Path, *, train: int, val: int, classes: int = 3) -> Path:
 def colours(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """24 training and 13 validation images of three classes. Read only."""
     return draw_folders(tmp_path_factory.mktemp("colours"), train=24, val=13)
+
+
+@pytest.fixture(scope="session")
+def tokenizer_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A sentencepiece model of the size that `multiway_nano` takes. Read only."""
+    return spm.train(tmp_path_factory.mktemp("spm") / "small.spm", pieces=2046)
 
 
 # Makes the smallest backbone train in seconds: four patches, one loader-less process.

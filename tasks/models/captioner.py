@@ -69,9 +69,7 @@ def one_way_mask(image_tokens: int, text_tokens: int, *, device: torch.device) -
     """Who may not attend to whom, bool [tokens, tokens]: images see images, a word sees the image and earlier words."""
     tokens = image_tokens + text_tokens
     blocked = torch.zeros(tokens, tokens, dtype=torch.bool, device=device)
-    blocked[:, image_tokens:] = torch.ones(tokens, text_tokens, dtype=torch.bool, device=device).triu(
-        1 - image_tokens
-    )
+    blocked[:, image_tokens:] = torch.ones(tokens, text_tokens, dtype=torch.bool, device=device).triu(1 - image_tokens)
     return blocked
 
 
@@ -165,7 +163,9 @@ class _Decoder:
             if length == 2:
                 logits = self._start(image, cache).expand(-1, beams, -1)
             else:
-                seen = torch.cat([seen, torch.eye(beams, dtype=torch.bool, device=image.device).expand(batch, -1, -1)], 2)
+                seen = torch.cat(
+                    [seen, torch.eye(beams, dtype=torch.bool, device=image.device).expand(batch, -1, -1)], 2
+                )
                 logits = self._advance(words[:, :, length - 2], length, seen, cache, prefix)
             candidates = _candidates(scores[:, :, None] + logits.float().log_softmax(-1))
             keep = best.update(candidates, words, length)
@@ -237,7 +237,9 @@ class _Best:
         value, index = value.max(1)
         better = value > self._value
         self._value = torch.where(better, value, self._value)
-        hypothesis = words[torch.arange(len(words), device=words.device), parent.gather(1, index[:, None])[:, 0]].clone()
+        hypothesis = words[
+            torch.arange(len(words), device=words.device), parent.gather(1, index[:, None])[:, 0]
+        ].clone()
         hypothesis[:, length - 1] = EOS
         hypothesis[:, length:] = PAD
         self.words = torch.where(better[:, None], hypothesis, self.words)

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from backbones.multiway import Multiway
-from harness.optim import StepWrapper, adamw, cosine_schedule, parameter_groups
+from harness.optim import StepWrapper, adamw, cosine_schedule, parameter_groups, recipe_schedule
 from tasks.recipe import Recipe
 from tests.backbones.test_multiway import official_config
 
@@ -62,17 +62,24 @@ def test_schedule_equals_the_official_one(reference_meta: dict) -> None:
         peak=official["base"],
         final=official["final"],
         start=official["start_warmup"],
-        epochs=official["epochs"],
-        warmup_epochs=official["warmup_epochs"],
-        steps_per_epoch=official["steps_per_epoch"],
+        steps=official["epochs"] * official["steps_per_epoch"],
+        warmup_steps=official["warmup_epochs"] * official["steps_per_epoch"],
     )
     np.testing.assert_allclose(rates, official["values"], rtol=1e-12)
 
 
 def test_schedule_without_and_of_nothing_but_warmup() -> None:
-    options = {"peak": 1.0, "final": 0.0, "start": 0.0, "epochs": 2, "steps_per_epoch": 4}
-    assert cosine_schedule(**options, warmup_epochs=0)[0] == 1.0
-    assert list(cosine_schedule(**options, warmup_epochs=2)) == pytest.approx(np.linspace(0, 1, 8))
+    options = {"peak": 1.0, "final": 0.0, "start": 0.0, "steps": 8}
+    assert cosine_schedule(**options, warmup_steps=0)[0] == 1.0
+    assert list(cosine_schedule(**options, warmup_steps=8)) == pytest.approx(np.linspace(0, 1, 8))
+
+
+def test_a_recipe_may_count_steps_instead_of_epochs() -> None:
+    by_steps = dataclasses.replace(RECIPE, epochs=0, steps=10, warmup_steps=4)
+    by_epochs = dataclasses.replace(RECIPE, epochs=5, warmup_epochs=2)
+    rates = recipe_schedule(by_steps, steps_per_epoch=2)
+    np.testing.assert_array_equal(rates, recipe_schedule(by_epochs, steps_per_epoch=2))
+    assert len(recipe_schedule(by_steps, steps_per_epoch=7)) == 10
 
 
 def test_accumulated_steps_equal_one_large_batch() -> None:

@@ -27,13 +27,21 @@ def test_values_are_read_as_the_fields_types() -> None:
         ("epochs=2.5", "epochs is a whole number"),
         ("epochs=true", "epochs is a whole number"),
         ("precision=fp16", "precision"),
-        ("epochs=0", "more than 0"),
+        ("epochs=-1", "not be less than 0"),
+        ("batch_size=0", "batch_size must be more than 0"),
+        ("steps=100", "epochs=50 and steps=100 are two lengths"),
         ("epochs=3", "warmup_epochs=5 is more than epochs=3"),
     ],
 )
 def test_wrong_changes_are_told(text: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         changed(BASE, [text])
+
+
+def test_a_recipe_without_length_does_not_train() -> None:
+    recipe = changed(BASE, ["epochs=0", "warmup_epochs=0", "lr=0"])
+    assert not recipe.trains
+    assert BASE.trains
 
 
 def test_placement_is_no_alteration() -> None:

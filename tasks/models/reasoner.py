@@ -1,0 +1,107 @@
+"""Visual reasoning: one sentence about two images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from mmengine.model import BaseModel
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from tasks.adapter import Sample
+from tasks.images import open_image
+from tasks.text import TextField, collate
+
+HEAD_INIT_SCALE = 0.001
+
+
+class ReasoningItems(Dataset):
+    """Items {"image_a", "image_b": float [3, size, size], "text": int64 [length], "label": int}.
+
+    The two images are augmented independently, as in the official code.
+    """
+
+    collate = staticmethod(collate)
+
+    def __init__(self, samples: Sequence[Sample], *, root: Path, transform: Callable, text: TextField) -> None:
+        self._samples = samples
+        self._root = root
+        self._transform = transform
+        self._text = text
+
+    def __len__(self) -> int:
+        return len(self._samples)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        sample = self._samples[index]
+        image_a, image_b = (self._transform(open_image(self._root / path)) for path in sample.inputs["images"])
+        text = self._text(sample.inputs["text"], of=sample.id)
+        return {"image_a": image_a, "image_b": image_b, "text": text, "label": sample.annotation["label"]}
+
+
+class ReasoningHead(nn.Module):
+    """LayerNorm, Linear, LayerNorm, GELU, Linear: [batch, 4 × dim] -> [batch, 2]."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(4 * dim)  # eps 1e-5
+        self.dense1 = nn.Linear(4 * dim, 2 * dim)
+        self.norm2 = nn.LayerNorm(2 * dim)
+        self.dense2 = nn.Linear(2 * dim, 2)
+        for dense in (self.dense1, self.dense2):
+            nn.init.trunc_normal_(dense.weight, std=0.02)
+            nn.init.zeros_(dense.bias)
+            with torch.no_grad():
+                dense.weight.mul_(HEAD_INIT_SCALE)
+
+    def forward(self, features: Tensor) -> Tensor:
+        return self.dense2(F.gelu(self.norm2(self.dense1(self.norm1(features)))))
+
+
+class Reasoner(BaseModel):
+    """Backbone and `head`, under the official key names (unilm beit3/modeling_finetune.py).
+
+    Each image is encoded with the sentence; the class token and the sentence's first token of both pairs are
+    classified together. Class 1 is "True".
+    """
+
+    def __init__(self, backbone: nn.Module) -> None:
+        super().__init__()
+        self.beit3 = backbone
+        self.head = ReasoningHead(backbone.dim)
+
+    def forward(
+        self,
+        image_a: Tensor,
+        image_b: Tensor,
+        text: Tensor,
+        text_padding: Tensor | None = None,
+        label: Tensor | None = None,
+        mode: str = "tensor",
+    ) -> Tensor | dict[str, Tensor] | list[dict[str, Any]]:
+        """Logits [batch, 2], the loss, or one record per sample.
+
+        Args:
+            image_a, image_b: float [batch, 3, size, size], the left and the right image.
+            text: int64 [batch, length]; text_padding: [batch, length], 1 = padding.
+            label: int64 [batch], 1 = the sentence is true.
+        """
+        logits = self._logits(image_a, image_b, text, text_padding)
+        if mode == "loss":
+            return {"loss": F.cross_entropy(logits.float(), label)}
+        return logits if mode == "tensor" else self._records(logits)
+
+    def _logits(self, image_a: Tensor, image_b: Tensor, text: Tensor, text_padding: Tensor | None) -> Tensor:
+        both = torch.cat([image_a, image_b])
+        padding = None if text_padding is None else torch.cat([text_padding, text_padding])
+        encoded = self.beit3(both, torch.cat([text, text]), text_padding=padding)
+        pairs = torch.cat([encoded.image[:, 0], encoded.text[:, 0]], dim=-1)
+        return self.head(torch.cat(pairs.chunk(2), dim=-1))
+
+    def _records(self, logits: Tensor) -> list[dict[str, Any]]:
+        margins = (logits[:, 1] - logits[:, 0]).float().tolist()
+        return [{"label": int(margin > 0), "margin": round(margin, 6)} for margin in margins]
