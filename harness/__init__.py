@@ -2,7 +2,7 @@
 
 from typing import Any
 
-__all__ = ["check", "doctor", "predict", "run", "score"]
+__all__ = ["check", "doctor", "predict", "run", "score", "submit"]
 
 
 def __getattr__(name: str) -> Any:

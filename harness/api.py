@@ -19,13 +19,13 @@ from harness.experiment import Experiment, limited, plan
 from harness.inference import Predicted
 from harness.inference import predict as predict_split
 from harness.progress import note, track
-from harness.scoring import origin_file, score_file
+from harness.scoring import origin_file, read_predictions, score_file
 from harness.training import Trained, fine_tune
-from harness.workdir import WorkDir, opened, write_json
+from harness.workdir import WorkDir, opened, write_bytes, write_json
 from leaderboards import rows as result_rows
 from leaderboards.rows import ResultRow
 from tasks import registry
-from tasks.adapter import Finding, Sample
+from tasks.adapter import Finding, Sample, TaskAdapter
 
 RESULTS = "results.csv"
 
@@ -69,6 +69,9 @@ def _run_one(experiment: Experiment, results: Path, log: Sequence[str]) -> list[
             weights = trained.weights
             origin["train_seconds"] = round(trained.seconds, 1)
         path = _predict(experiment, work, test, weights, origin)
+        if not adapter.split(experiment.split).labels:
+            note(f"No score: the truth of {experiment.split} is not public. `harness submit` writes the server's file.")
+            return []
         return _score(experiment, work, test, path, results)
 
 
@@ -136,12 +139,45 @@ def score(
     """
     adapter = registry.get(task)
     split = split or adapter.eval_split
-    adapter.split(split)
-    samples = limited(adapter, adapter.samples(adapter.data_folder(Path(data)), split), limit)
+    samples = limited(adapter, _samples(adapter, data, split), limit)
+    if not adapter.split(split).labels:
+        raise UsageError(
+            f"The truth of {task}'s split {split} is not public ({adapter.split(split).server} scores it). Write the "
+            f"file for the server: harness submit {task} {predictions} --data {data} --split {split}."
+        )
     rows = score_file(Path(predictions), adapter, samples, split=split, seed=seed)
     if results is not None:
         result_rows.write(Path(results), rows)
     return rows
+
+
+def submit(
+    task: str,
+    predictions: str | Path,
+    *,
+    data: str | Path,
+    split: str,
+    name: str = "multiway",
+    out: str | Path | None = None,
+) -> Path:
+    """Write the file that a split's test server takes, validated by the server's rules; returns its path.
+
+    Args:
+        name: of the method, for servers that want it in the file's name.
+        out: folder for the file; the predictions' own when not given.
+    """
+    adapter = registry.get(task)
+    path = Path(predictions)
+    samples = _samples(adapter, data, split)
+    submission = adapter.submission(read_predictions(path, adapter, samples), samples, split=split, name=name)
+    target = (Path(out) if out else path.parent) / submission.filename
+    write_bytes(target, submission.content)
+    return target
+
+
+def _samples(adapter: TaskAdapter, data: str | Path, split: str) -> list[Sample]:
+    adapter.split(split)
+    return adapter.samples(adapter.data_folder(Path(data)), split)
 
 
 def check(tasks: str | Sequence[str], *, data: str | Path, decode: bool = False) -> dict[str, list[Finding]]:

@@ -30,10 +30,7 @@ def score_file(
     Raises:
         InputError: unreadable predictions, or not each sample once.
     """
-    records = read(path) if path.suffix == ".jsonl" else adapter.read_official(path)
-    ids = [sample.id for sample in samples]
-    exactly_once([record["id"] for record in records], ids, where=path)
-    measurements = adapter.score({record["id"]: record for record in records}, samples)
+    measurements = adapter.score(read_predictions(path, adapter, samples), samples)
     run_id, started = provenance.new_run()
     common = {
         "task": adapter.name,
@@ -63,6 +60,17 @@ def score_file(
             )
         )
     return rows
+
+
+def read_predictions(path: Path, adapter: TaskAdapter, samples: Sequence[Sample]) -> dict[str, dict[str, Any]]:
+    """One record for each sample by id, from a file of ours or in the form of the benchmark's own tools.
+
+    Raises:
+        InputError: unreadable predictions, or not each sample once.
+    """
+    records = read(path) if path.suffix == ".jsonl" else adapter.read_official(path)
+    exactly_once([record["id"] for record in records], [sample.id for sample in samples], where=path)
+    return {record["id"]: record for record in records}
 
 
 def _numbers(measurement: Measurement, seed: int) -> dict[str, Any]:

@@ -217,7 +217,10 @@ def _shared(model: BaseModel) -> BaseModel | MMDistributedDataParallel:
     where = next(model.parameters()).device
     # mmengine's own wrapping names a device, which PyTorch refuses on the CPU.
     devices = [where.index] if where.type == "cuda" else None
-    return MMDistributedDataParallel(module=model, device_ids=devices, broadcast_buffers=False)
+    # Most tasks leave some of the backbone alone: the mask token, experts of the modality that they do not have.
+    return MMDistributedDataParallel(
+        module=model, device_ids=devices, broadcast_buffers=False, find_unused_parameters=True
+    )
 
 
 def _backends(log: Sequence[str]) -> list[dict]:

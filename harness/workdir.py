@@ -82,7 +82,12 @@ def _facts(file: Path, identity: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a JSON file in one move.
+    """Write a JSON file in one move; errors as in `write_bytes`."""
+    write_bytes(path, (json.dumps(value, indent=1, ensure_ascii=False, default=list) + "\n").encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file in one move.
 
     Raises:
         InputError: it cannot be written; the file that was there is unchanged.
@@ -90,9 +95,8 @@ def write_json(path: Path, value: Any) -> None:
     partial = path.with_name(path.name + ".partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("w", encoding="utf-8") as file:
-            json.dump(value, file, indent=1, ensure_ascii=False, default=list)
-            file.write("\n")
+        with partial.open("wb") as file:
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)

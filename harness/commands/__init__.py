@@ -1,5 +1,5 @@
 """One file per subcommand: HELP, add_arguments(parser) and run(args) -> Answer."""
 
-from harness.commands import check, doctor, list_, predict, run, score, toy
+from harness.commands import check, doctor, list_, predict, run, score, submit, toy
 
-COMMANDS = (list_, doctor, check, toy, run, predict, score)
+COMMANDS = (list_, doctor, check, toy, run, predict, score, submit)
