@@ -87,14 +87,15 @@ def _fine_tune(experiment: Experiment, work: WorkDir, samples: Sequence[Sample],
 
 
 def _require_no_leak(experiment: Experiment, train: Sequence[Sample], test: Sequence[Sample]) -> None:
-    """Samples that are trained on must not be scored, unless the training split itself was asked for."""
-    shared = {sample.id for sample in train} & {sample.id for sample in test}
-    if shared and experiment.split != experiment.adapter.train_split:
+    """What is trained on must not be scored, unless the training split itself was asked for."""
+    adapter = experiment.adapter
+    trained = {adapter.source(sample) for sample in train}
+    shared = [sample.id for sample in test if adapter.source(sample) in trained]
+    if shared and experiment.split != adapter.train_split:
         raise UsageError(
-            f"{len(shared):,} of the {len(test):,} samples of {experiment.adapter.name}'s split {experiment.split} are "
-            f"in its training split, such as {min(shared)}: the score would be worth nothing. Take "
-            f"--split {experiment.adapter.eval_split}, or score weights that were trained on other data with "
-            "`harness predict`."
+            f"{len(shared):,} of the {len(test):,} samples of {adapter.name}'s split {experiment.split} are in its "
+            f"training split too, such as {shared[0]}: the score would be worth nothing. Take --split "
+            f"{adapter.eval_split}, or predict with weights that were trained on other data (`harness predict`)."
         )
 
 

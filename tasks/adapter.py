@@ -202,6 +202,10 @@ class TaskAdapter(ABC):
         """
         raise UsageError(f"Task {self.name} has no test server: there is no submission file to write.")
 
+    def source(self, sample: Sample) -> str:
+        """What may not be in training and in a scored split at once: the sample itself, or the image it is about."""
+        return sample.id
+
     def limited(self, samples: Sequence[Sample], limit: int) -> list[Sample]:
         """`limit` samples evenly spaced: class folders are sorted, so the first ones would be one class."""
         return [samples[index * len(samples) // limit] for index in range(limit)]

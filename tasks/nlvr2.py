@@ -137,11 +137,11 @@ class NLVR2(TaskAdapter):
         return self._items(samples, setting, square(setting.recipe.image_size))
 
     def _items(self, samples: Sequence[Sample], setting: Setting, transform: Any) -> Dataset:
-        from tasks.models.reasoner import ReasoningItems
+        from tasks.items.statements import StatementItems
         from tasks.text import TextField
 
         text = TextField(tokenizer=setting.tokenizer, length=setting.recipe.text_length)
-        return ReasoningItems(samples, root=setting.root, transform=transform, text=text)
+        return StatementItems(samples, root=setting.root, transform=transform, text=text)
 
     def model(self, backbone: Any, setting: Setting) -> Reasoner:
         from tasks.models.reasoner import Reasoner

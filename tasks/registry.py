@@ -16,6 +16,8 @@ GROUP = "harness.tasks"
 BUILT_IN = {
     "imagenet": "tasks.imagenet:ImageNet",
     "nlvr2": "tasks.nlvr2:NLVR2",
+    "coco_captioning": "tasks.coco_captioning:COCOCaptioning",
+    "nocaps": "tasks.nocaps:NoCaps",
 }
 
 

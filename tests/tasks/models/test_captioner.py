@@ -9,7 +9,8 @@ from safetensors.torch import load_file
 from backbones import weights
 from backbones.multiway import Multiway
 from backbones.tokenizer import BOS, EOS, PAD
-from tasks.models.captioner import BeamSearch, Captioner, CaptioningLoss
+from tasks.models.beam_search import BeamSearch
+from tasks.models.captioner import Captioner, CaptioningLoss
 from tests.backbones.test_multiway import TOLERANCE, official_config
 
 CASE = "captioning"

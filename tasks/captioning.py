@@ -1,0 +1,216 @@
+"""What the captioning benchmarks share: recipes' fields, data sets, model, scores, results files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from backbones.errors import InputError
+from tasks.adapter import Finding, Progress, Sample, Setting, Submission, TaskAdapter
+from tasks.reading import field, read_json, read_lines
+from tasks.recipe import Recipe
+from tasks.scores.caption_metrics import METRICS
+
+if TYPE_CHECKING:
+    from torch import nn
+    from torch.utils.data import Dataset
+
+    from tasks.models.captioner import Captioner
+    from tasks.scores.captions import Captions
+    from tasks.statistics import Measurement
+
+
+@dataclass(frozen=True, kw_only=True)
+class CaptioningRecipe(Recipe):
+    """Training on masked words, and how captions are searched."""
+
+    text_length: int = 32  # tokens in training, <s> and </s> counted
+    mask_probability: float = 0.7
+    label_smoothing: float = 0.1
+    drop_worst: float = 0.2  # share of the masked tokens
+    drop_worst_after: int = 12_000  # steps
+    rand_augment: bool = True
+    beams: int = 3
+    length_penalty: float = 0.6
+    caption_length: int = 64  # longest caption that is searched, in tokens
+
+
+class Captioning(TaskAdapter):
+    """A benchmark in which a model describes images.
+
+    A training sample is one caption with its image; a sample to predict is an image, its id the image id, its
+    annotation {"captions": [references]}, or None where they are not public.
+    """
+
+    metrics = METRICS
+    needs_text = True
+
+    def source(self, sample: Sample) -> str:
+        return sample.inputs["image"]
+
+    def train_set(self, samples: Sequence[Sample], setting: Setting) -> Dataset:
+        from tasks.images import augmented
+        from tasks.items.captions import CaptionItems
+        from tasks.text import TextField
+
+        recipe = setting.recipe
+        return CaptionItems(
+            samples,
+            root=setting.root,
+            transform=augmented(recipe.image_size, rand_augment=recipe.rand_augment),
+            text=TextField(tokenizer=setting.tokenizer, length=recipe.text_length),
+            mask_probability=recipe.mask_probability,
+        )
+
+    def eval_set(self, samples: Sequence[Sample], setting: Setting) -> Dataset:
+        from tasks.images import ImageItems, square
+
+        paths = [setting.root / sample.inputs["image"] for sample in samples]
+        return ImageItems(paths, [{}] * len(paths), square(setting.recipe.image_size))
+
+    def model(self, backbone: nn.Module, setting: Setting) -> Captioner:
+        from tasks.models.beam_search import BeamSearch
+        from tasks.models.captioner import Captioner, CaptioningLoss
+
+        recipe = setting.recipe
+        return Captioner(
+            backbone,
+            mask=setting.tokenizer.mask,
+            detokenize=setting.tokenizer.decode,
+            loss=CaptioningLoss(
+                smoothing=recipe.label_smoothing,
+                drop_worst=recipe.drop_worst,
+                drop_worst_after=recipe.drop_worst_after,
+            ),
+            search=BeamSearch(
+                beams=recipe.beams, length_penalty=recipe.length_penalty, max_length=recipe.caption_length
+            ),
+        )
+
+    def score(self, predictions: Mapping[str, Mapping[str, Any]], samples: Sequence[Sample]) -> list[Measurement]:
+        from tasks.scores.captions import measure
+
+        return measure(self._captions(predictions, samples))
+
+    def _captions(self, predictions: Mapping[str, Mapping[str, Any]], samples: Sequence[Sample]) -> Captions:
+        """Predictions and references, tokenised."""
+        from tasks.scores.captions import tokenized
+
+        without = [sample.id for sample in samples if not sample.annotation]
+        if without:
+            raise InputError(
+                f"{len(without):,} of {len(samples):,} images have no reference captions, such as {without[0]}: the "
+                f"index files of {self.name} hold none. Put the original annotations into the data folder."
+            )
+        candidates = [_caption(predictions[sample.id], sample.id) for sample in samples]
+        return tokenized(candidates, [sample.annotation["captions"] for sample in samples])
+
+    def read_official(self, path: Path) -> list[dict[str, Any]]:
+        """A COCO results file, [{"image_id": 1, "caption": "…"}], or a JSON object of captions by image id."""
+        content = read_json(path, what="captions")
+        if isinstance(content, dict):
+            content = [{"image_id": image, "caption": caption} for image, caption in content.items()]
+        if not isinstance(content, list):
+            raise InputError(f'{path} is not a list of {{"image_id": …, "caption": "…"}}, as COCO results are.')
+        return [
+            {
+                "id": str(field(row, "image_id", where=f"{path}, entry {number}")),
+                "caption": field(row, "caption", where=f"{path}, entry {number}"),
+            }
+            for number, row in enumerate(content, 1)
+        ]
+
+    def submission(
+        self, predictions: Mapping[str, Mapping[str, Any]], samples: Sequence[Sample], *, split: str, name: str
+    ) -> Submission:
+        rows = [{"image_id": int(s.id), "caption": _caption(predictions[s.id], s.id)} for s in samples]
+        filename = f"{self._results_name(split)}_{name}_results.json"
+        return Submission(filename, json.dumps(rows, ensure_ascii=False).encode())
+
+    def _results_name(self, split: str) -> str:
+        """How a results file of a split begins."""
+        raise NotImplementedError
+
+    def check(self, root: Path, *, decode: bool, progress: Progress) -> list[Finding]:
+        from tasks.images import missing_images
+
+        findings = []
+        for split, facts in self.splits.items():
+            try:
+                samples = self.samples(root, split)
+            except InputError as error:
+                findings.append(Finding(False, str(error)))
+                continue
+            paths = [root / sample.inputs["image"] for sample in samples]
+            images, count = len(set(paths)), len(samples)
+            official = "the official number" if count == facts.size else f"official: {facts.size:,}"
+            what = "captions" if split == self.train_split else "images to describe"
+            over = f" of {images:,} images" if split == self.train_split else ""
+            findings.append(Finding(True, f"{split}: {count:,} {what} ({official}){over}"))
+            findings += missing_images(paths, split, decode=decode, progress=progress)
+        return findings
+
+
+def caption_sample(image: str, path: str, sentence: str, text: str | list[int], *, where: str) -> Sample:
+    """One training caption."""
+    if not text or (isinstance(text, str) and not text.strip()):
+        raise InputError(f"{where}: caption {sentence} of image {image} is empty. Mend or remove it.")
+    return Sample(f"{image}#{sentence}", {"image": path, "text": text}, None)
+
+
+def image_sample(image: str, path: str, captions: Sequence[str] | None, *, where: str, **facts: str) -> Sample:
+    """One image to describe; captions: its references, None where they are not known."""
+    if captions is None:
+        return Sample(image, {"image": path}, None)
+    if not captions:
+        raise InputError(f"{where}: image {image} has no caption. Mend or remove it.")
+    if any(not isinstance(caption, str) or not caption.strip() for caption in captions):
+        raise InputError(f"{where}: image {image} has an empty caption. Mend or remove it.")
+    return Sample(image, {"image": path}, {"captions": list(captions), **facts})
+
+
+def references(file: Path) -> dict[str, list[str]]:
+    """Captions by image id, of a file in the form of COCO's caption annotations."""
+    content = read_json(file, what="reference captions")
+    found: dict[str, list[str]] = {}
+    for row in field(content, "annotations", where=str(file)):
+        where = f"{file}, annotation {row.get('id', '?')}"
+        found.setdefault(str(field(row, "image_id", where=where)), []).append(field(row, "caption", where=where))
+    return found
+
+
+def indexed_captions(file: Path) -> list[Sample]:
+    """Training captions of an official index file."""
+    return [
+        caption_sample(
+            str(field(row, "image_id", where=where)),
+            field(row, "image_path", where=where),
+            str(number),
+            field(row, "text_segment", where=where),
+            where=where,
+        )
+        for number, (where, row) in enumerate(read_lines(file, what="the official index of captions"))
+    ]
+
+
+def indexed_images(file: Path, captions: Mapping[str, Sequence[str]] | None) -> list[Sample]:
+    """Images to describe, of an official index file, with references by image id where there are some."""
+    samples = []
+    for where, row in read_lines(file, what="the official index of images"):
+        image = str(field(row, "image_id", where=where))
+        of_image = None if captions is None else captions.get(image, ())
+        samples.append(image_sample(image, field(row, "image_path", where=where), of_image, where=where))
+    return samples
+
+
+def _caption(record: Mapping[str, Any], image: str) -> str:
+    caption = record.get("caption")
+    if not isinstance(caption, str):
+        raise InputError(
+            f"The prediction of image {image} has no caption (found: {caption!r}). A record of this task is "
+            '{"id": image id, "caption": "…"}; an empty text is a caption too.'
+        )
+    return caption

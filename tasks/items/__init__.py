@@ -1,0 +1,1 @@
+"""Data sets: samples to the tensors that the task models take."""

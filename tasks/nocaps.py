@@ -1,0 +1,113 @@
+"""NoCaps: captions of things that COCO's captions do not name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from backbones.errors import InputError
+from tasks import coco_captioning
+from tasks.adapter import Metric, Sample, Split
+from tasks.captioning import Captioning, image_sample, indexed_images, references
+from tasks.coco_captioning import training_captions, variant
+from tasks.karpathy import COCO_FILE
+from tasks.reading import field, read_json
+from tasks.scores.caption_metrics import METRICS
+
+if TYPE_CHECKING:
+    from tasks.statistics import Measurement
+
+FILES = {"val": "nocaps_val_4500_captions.json", "test": "nocaps_test_image_info.json"}
+DOMAINS = ("in-domain", "near-domain", "out-domain")
+
+# The released code fine-tunes base with 1e-5 and large with 8e-6 here; the paper states no recipe for the giant.
+_LEARNING_RATES = {"base": 1e-5, "base_indomain": 1e-5, "large": 8e-6, "large_indomain": 8e-6, "nano": 1e-3}
+RECIPES = {
+    size: variant(coco_captioning.RECIPES[size], task="nocaps", lr=rate) for size, rate in _LEARNING_RATES.items()
+}
+
+
+class NoCaps(Captioning):
+    """CIDEr and the other caption scores, over all images; CIDEr over those of each domain too.
+
+    A domain's CIDEr takes its document frequencies from that domain's references, as when it is scored alone.
+    Fine-tuning is on COCO's captions: `../coco/dataset_coco.json`, or the same file in this folder.
+
+    Layouts: `nocaps_val_4500_captions.json` and `nocaps_test_image_info.json` with the folders `val/` and `test/`; or
+    the official index files `nocaps.{val,test}.jsonl`, which stand in where they are absent, with `nocaps_val_gt.json`
+    for the references.
+    """
+
+    name = "nocaps"
+    dataset = "NoCaps"
+    citation = "Agrawal et al., nocaps: novel object captioning at scale, ICCV 2019"
+    splits: Mapping[str, Split] = {
+        "train": Split(size=566_747),
+        "val": Split(size=4_500),
+        "test": Split(size=10_600, labels=False, server="EvalAI challenge 355"),
+    }
+    metrics = (
+        *METRICS,
+        *(
+            Metric(name=f"CIDEr_{domain}", unit="points", source="CIDEr over the images of one domain, scored alone")
+            for domain in DOMAINS
+        ),
+    )
+    recipes = RECIPES
+    folder = "nocaps"
+
+    def samples(self, root: Path, split: str) -> list[Sample]:
+        self.split(split)
+        if split == "train":
+            return _training(root)
+        file, index = root / FILES[split], root / f"nocaps.{split}.jsonl"
+        if file.is_file():
+            return _annotated(root, split)
+        if not index.is_file():
+            raise InputError(
+                f"No NoCaps {split} images under {root}: neither {file.name} nor {index.name}. Put one there, or draw "
+                "a practice set with `harness toy FOLDER`."
+            )
+        truth = root / "nocaps_val_gt.json"
+        return indexed_images(index, references(truth) if split == "val" and truth.is_file() else None)
+
+    def score(self, predictions: Mapping[str, Mapping[str, Any]], samples: Sequence[Sample]) -> list[Measurement]:
+        from dataclasses import replace
+
+        from tasks.scores.captions import measure
+
+        captions = self._captions(predictions, samples)
+        measurements = measure(captions)
+        for domain in DOMAINS:
+            of_domain = [n for n, sample in enumerate(samples) if sample.annotation.get("domain") == domain]
+            if of_domain:
+                (cider,) = measure(captions.subset(of_domain), metrics=("CIDEr",))
+                measurements.append(replace(cider, metric=f"CIDEr_{domain}"))
+        return measurements
+
+    def _results_name(self, split: str) -> str:
+        return f"nocaps_{split}"
+
+
+def _training(root: Path) -> list[Sample]:
+    for folder in (root, root.parent / "coco"):
+        if (folder / COCO_FILE).is_file() or (folder / "coco_captioning.train.jsonl").is_file():
+            return training_captions(folder, seen_from=root)
+    raise InputError(
+        f"NoCaps fine-tunes on COCO's captions, and there are none: neither {root.parent / 'coco' / COCO_FILE} nor "
+        f"{root / COCO_FILE}. Put COCO beside the NoCaps folder, or predict with weights that are fine-tuned already."
+    )
+
+
+def _annotated(root: Path, split: str) -> list[Sample]:
+    file = root / FILES[split]
+    captions = references(file) if split == "val" else None
+    samples = []
+    for row in field(read_json(file, what=f"NoCaps {split}"), "images", where=str(file)):
+        image = str(field(row, "id", where=str(file)))
+        facts = {"domain": row["domain"]} if captions is not None and "domain" in row else {}
+        path = f"{split}/{field(row, 'file_name', where=str(file))}"
+        of_image = None if captions is None else captions.get(image, ())
+        samples.append(image_sample(image, path, of_image, where=str(file), **facts))
+    return samples
