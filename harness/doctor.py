@@ -6,11 +6,12 @@ import importlib
 import os
 import platform
 import shutil
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
+
+from backbones.errors import InputError
 
 PACKAGES = {
     "torch": "everything",
@@ -97,14 +98,13 @@ def _device() -> list[Finding]:
 
 
 def _java() -> Finding:
-    java = shutil.which("java")
-    if java is None:
-        return Finding("Java", False, "not found; only caption scores need it (METEOR and the PTB tokenizer)")
+    from tasks.scores import java
+
     try:
-        told = subprocess.run([java, "-version"], capture_output=True, text=True, timeout=30, check=True).stderr
-    except (OSError, subprocess.SubprocessError) as error:
-        return Finding("Java", False, f"{java} does not run ({error}); only caption scores need it")
-    return Finding("Java", True, f"{told.splitlines()[0] if told else java} (for caption scores)")
+        found = java.find()
+    except InputError as error:
+        return Finding("Java", False, str(error))
+    return Finding("Java", True, f"{found.version}, {found.path} (for caption scores)")
 
 
 def _disk(out: Path) -> Finding:
@@ -121,7 +121,6 @@ def _data(root: Path) -> list[Finding]:
     if not root.is_dir():
         return [Finding(f"data {root}", False, "no such folder; `harness toy FOLDER` draws a practice set")]
     import tasks
-    from backbones.errors import InputError
 
     findings = []
     for name in tasks.names():
