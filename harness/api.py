@@ -20,8 +20,8 @@ from harness.inference import Predicted
 from harness.inference import predict as predict_split
 from harness.progress import note, track
 from harness.scoring import origin_file, read_predictions, score_file
-from harness.training import Trained, fine_tune
-from harness.workdir import WorkDir, opened, write_bytes, write_json
+from harness.training import FINAL, Trained, accumulation, fine_tune
+from harness.workdir import CHECKPOINTS, WorkDir, opened, write_bytes, write_json
 from leaderboards import rows as result_rows
 from leaderboards.rows import ResultRow
 from tasks import registry
@@ -53,6 +53,7 @@ def _run_one(experiment: Experiment, results: Path, log: Sequence[str]) -> list[
     train = experiment.samples(adapter.train_split) if experiment.recipe.trains else []
     test = experiment.samples(experiment.split)
     _require_no_leak(experiment, train, test)
+    _require_batch(experiment)
     files = _digests(experiment)
     data = {name: provenance.data_sha256(samples) for name, samples in (("train", train), ("test", test))}
     with opened(experiment.folder, experiment.identity(**files, data=data, stage="run")) as work:
@@ -76,7 +77,7 @@ def _run_one(experiment: Experiment, results: Path, log: Sequence[str]) -> list[
 
 
 def _fine_tune(experiment: Experiment, work: WorkDir, samples: Sequence[Sample], log: Sequence[str]) -> Trained:
-    final = work.checkpoints / "final.safetensors"
+    final = work.checkpoints / FINAL
     if final.exists():
         return Trained(final, float(weight_files.metadata(final)["train_seconds"]))
     model = experiment.build_model()
@@ -97,6 +98,13 @@ def _require_no_leak(experiment: Experiment, train: Sequence[Sample], test: Sequ
             f"training split too, such as {shared[0]}: the score would be worth nothing. Take --split "
             f"{adapter.eval_split}, or predict with weights that were trained on other data (`harness predict`)."
         )
+
+
+def _require_batch(experiment: Experiment) -> None:
+    """A batch that does not fit is told before there is a folder that holds the run to it."""
+    if experiment.recipe.epochs and not (experiment.folder / CHECKPOINTS / FINAL).exists():
+        whole = experiment.adapter.whole_batch
+        accumulation(experiment.recipe, processes=distributed.world_size(), whole_batch=whole)
 
 
 def _digests(experiment: Experiment) -> dict[str, str]:

@@ -26,6 +26,7 @@ from harness.optim import StepWrapper, adamw, recipe_schedule
 from harness.progress import bar, note
 from tasks.recipe import Recipe
 
+FINAL = "final.safetensors"
 LOG_EVERY = 20  # steps
 LOGGERS = {"tensorboard": ("TensorboardVisBackend", "tensorboard"), "wandb": ("WandbVisBackend", "wandb")}
 
@@ -38,13 +39,24 @@ class Trained:
     seconds: float  # over all interrupted parts
 
 
-def accumulation(recipe: Recipe, *, processes: int) -> int:
+def accumulation(recipe: Recipe, *, processes: int, whole_batch: bool = False) -> int:
     """Batches per optimizer step, so that the effective batch is the recipe's.
+
+    Args:
+        whole_batch: see `TaskAdapter`; there is one part then.
 
     Raises:
         UsageError: the batch cannot be split that way.
     """
     at_once = recipe.micro_batch * processes
+    if whole_batch and recipe.batch_size != at_once:
+        raise UsageError(
+            f"This task's loss compares all samples of a batch with each other, so the batch of {recipe.batch_size:,} "
+            f"cannot be accumulated from smaller ones: it must be micro_batch × processes, here {recipe.micro_batch} × "
+            f"{processes} = {at_once:,}. Take more processes or a larger --set micro_batch=… (with "
+            "--set checkpoint_activations=true where memory is short), or another batch, which changes the result: "
+            f"--set batch_size={at_once}."
+        )
     if recipe.batch_size % at_once:
         fitting = [size for size in range(1, recipe.micro_batch + 1) if recipe.batch_size % (size * processes) == 0]
         mend = f"Take --set micro_batch={fitting[-1]}." if fitting else "Change the number of processes."
@@ -60,7 +72,7 @@ def fine_tune(
 ) -> Trained:
     """Train until the recipe's end, going on from `folder/last.pth` when it is there.
 
-    The result is `folder/final.safetensors`, under the names of the official checkpoints; the averaged weights
+    The result is `FINAL` in `folder`, under the names of the official checkpoints; the averaged weights
     when the recipe has an EMA.
 
     Args:
@@ -130,7 +142,7 @@ def fine_tune(
     gc.collect()  # the optimizer's memory, and the threads of gradient averaging
     if ema:
         model.load_state_dict(ema[0].ema_model.module.state_dict())
-    final = folder / "final.safetensors"
+    final = folder / FINAL
     if distributed.rank() == 0:
         _save_final(model, final, seconds())
     distributed.barrier()

@@ -15,6 +15,8 @@ from backbones.errors import InputError
 from harness import distributed
 from harness.provenance import new_run, same
 
+CHECKPOINTS = "checkpoints"
+
 
 @dataclass(frozen=True)
 class WorkDir:
@@ -26,7 +28,7 @@ class WorkDir:
 
     @property
     def checkpoints(self) -> Path:
-        return self.folder / "checkpoints"
+        return self.folder / CHECKPOINTS
 
     def predictions(self, split: str) -> Path:
         return self.folder / "predictions" / f"{split}.jsonl"

@@ -139,6 +139,7 @@ class TaskAdapter(ABC):
     eval_split: ClassVar[str] = "val"
     final_norm: ClassVar[bool] = True  # whether the Multiway backbone ends in its LayerNorm
     needs_text: ClassVar[bool] = False  # such tasks take Multiway backbones only
+    whole_batch: ClassVar[bool] = False  # the loss compares the samples of a batch, so no part of it stands alone
 
     @abstractmethod
     def check(self, root: Path, *, decode: bool, progress: Progress) -> list[Finding]:

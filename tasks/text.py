@@ -12,7 +12,7 @@ from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import default_collate
 
 from backbones.errors import InputError
-from backbones.tokenizer import BOS, EOS, PAD, UNK, Tokenizer
+from backbones.tokenizer import BOS, EOS, PAD, Tokenizer
 
 Text = str | Sequence[int]  # raw, or the token ids of an official index file (without <s> and </s>)
 
@@ -42,7 +42,7 @@ class TextField:
                 f"{len(self.tokenizer) - 1}: the index was made with another one. Give that (--tokenizer FILE), or "
                 "remove the index files to read the original annotations."
             )
-        if all(token == UNK for token in ids):
+        if not self.tokenizer.decode(ids).strip():  # the mark of a word's beginning is a piece, and known
             raise InputError(
                 f"The tokenizer {self.tokenizer.path} knows no piece of the text of {of}: {str(text)[:80]!r}. Give the "
                 "tokenizer that came with the weights (--tokenizer FILE), or mend the text."

@@ -38,3 +38,23 @@ def _largest_category(folder: Path) -> dict[str, str]:
         if file not in largest or instance["area"] > largest[file]["area"]:
             largest[file] = instance
     return {file: names[instance["category_id"]] for file, instance in largest.items()}
+
+
+def karpathy_split(truth: Path, root: Path) -> Path:
+    """COCO's captions in Karpathy's form: train2017's photographs to train, val2017's to val and test in turn."""
+    images = []
+    for part, splits in (("train2017", ("train", "restval")), ("val2017", ("val", "test"))):
+        folder = truth / "multitask_coco" / part
+        content = json.loads((folder / "captions.json").read_text())
+        sentences: dict[int, list[dict]] = {}
+        for caption in content["annotations"]:
+            of_image = sentences.setdefault(caption["image_id"], [])
+            of_image.append({"raw": caption["caption"], "imgid": len(images), "sentid": caption["id"]})
+        for number, image in enumerate(content["images"]):
+            name = image["file_name_2014"]
+            row = {"filepath": name.split("_")[1], "filename": name, "cocoid": image["id"], "imgid": len(images)}
+            images.append(row | {"split": splits[number % 2], "sentences": sentences[image["id"]]})
+            (root / row["filepath"]).mkdir(parents=True, exist_ok=True)
+            shutil.copy(folder / "images" / image["file_name"], root / row["filepath"] / name)
+    (root / "dataset_coco.json").write_text(json.dumps({"dataset": "coco", "images": images}))
+    return root

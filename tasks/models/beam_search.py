@@ -56,7 +56,7 @@ class Decoder:
         self._mask = mask
 
     def __call__(self, image: Tensor) -> Tensor:
-        """Images [batch, 3, size, size] -> their best captions, int64 [batch, max length]: `<s>` words `</s>`, padding."""
+        """Images [batch, 3, size, size] -> captions, int64 [batch, max length]: `<s>` words `</s>`, then padding."""
         search, beams = self._search, self._search.beams
         batch, prefix = len(image), self._backbone.image_tokens(image) + 1
         cache = KeyValueCache(prefix + beams * search.max_length)

@@ -1,0 +1,109 @@
+"""Images and texts encoded apart and compared by dot product (as in the official code)."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from mmengine.model import BaseModel
+from torch import Tensor, nn
+
+TEMPERATURE = 0.07  # at the start; CLIP, arXiv 2103.00020, section 2.5
+
+
+class DualEncoder(BaseModel):
+    """Backbone, `vision_head`, `language_head` and `logit_scale`, under the official key names.
+
+    A feature is the first token after the final norm, through a linear layer without bias, at length 1. Heads and
+    loss compute in float32 whatever the precision: bfloat16 would round away differences that decide a rank.
+    """
+
+    def __init__(self, backbone: nn.Module) -> None:
+        super().__init__()
+        self.beit3 = backbone
+        self.language_head = nn.Linear(backbone.dim, backbone.dim, bias=False)
+        self.vision_head = nn.Linear(backbone.dim, backbone.dim, bias=False)
+        for head in (self.language_head, self.vision_head):
+            nn.init.trunc_normal_(head.weight, std=0.02)
+        self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / TEMPERATURE)))
+        backbone.freeze_unused_without_pairs()
+
+    def forward(
+        self,
+        image: Tensor | None = None,
+        text: Tensor | None = None,
+        text_padding: Tensor | None = None,
+        mode: str = "tensor",
+    ) -> tuple[Tensor | None, Tensor | None] | dict[str, Tensor] | list[dict[str, Any]]:
+        """Features, loss or records of a batch.
+
+        Args:
+            image: float [images, 3, size, size], or None.
+            text: int64 [texts, length] token ids, or None.
+            text_padding: bool [texts, length], true = padding.
+            mode: "tensor" gives float32 features [images, dim] and [texts, dim] (None for what is not given);
+                "loss" takes as many images as texts, each the other's pair; "predict" gives the images' records,
+                then the texts'.
+        """
+        images = None if image is None else self._feature(self.vision_head, image=image)
+        texts = None if text is None else self._feature(self.language_head, text=text, text_padding=text_padding)
+        if mode == "loss":
+            return {"loss": contrastive_loss(images, texts, self.logit_scale.exp())}
+        if mode == "tensor":
+            return images, texts
+        return [
+            {"feature": feature}
+            for features in (images, texts)
+            if features is not None
+            for feature in features.cpu().numpy()
+        ]
+
+    def _feature(self, head: nn.Linear, **inputs: Tensor | None) -> Tensor:
+        token = self.beit3(**inputs).tokens[:, 0]
+        with torch.autocast(token.device.type, enabled=False):
+            return F.normalize(head(token.float()), dim=-1)
+
+
+def contrastive_loss(images: Tensor, texts: Tensor, scale: Tensor) -> Tensor:
+    """CLIP's loss (arXiv 2103.00020, Figure 3) over the batches of all processes together.
+
+    Every process computes the whole loss, so all have the same value; its gradients, averaged over processes, are
+    those of one process with the joint batch.
+
+    Args:
+        images: float32 [batch, dim] at length 1.
+        texts: float32 [batch, dim], row i the pair of image i.
+        scale: what similarities are multiplied with, the inverse of the temperature.
+    """
+    with torch.autocast(images.device.type, enabled=False):
+        logits = scale * gathered(images) @ gathered(texts).T
+        pairs = torch.arange(len(logits), device=logits.device)
+        return (F.cross_entropy(logits, pairs) + F.cross_entropy(logits.T, pairs)) / 2
+
+
+def gathered(features: Tensor) -> Tensor:
+    """[batch, dim] of every process, in the order of ranks: [processes × batch, dim], with gradients.
+
+    For a loss that every process computes in full, and gradients that are averaged over processes.
+    """
+    if not dist.is_initialized() or dist.get_world_size() == 1:
+        return features
+    return _Gather.apply(features)
+
+
+class _Gather(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, features: Tensor) -> Tensor:
+        parts = [torch.empty_like(features) for _ in range(dist.get_world_size())]
+        dist.all_gather(parts, features.contiguous())
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        # As the loss is the same in every process, each has the whole gradient already and keeps its own rows. The
+        # average over processes will divide by their number what only one of them contributes.
+        processes = dist.get_world_size()
+        return gradient.chunk(processes)[dist.get_rank()] * processes

@@ -1,0 +1,52 @@
+"""Images and texts as the dual encoder takes them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from tasks.adapter import Sample
+from tasks.images import open_image
+from tasks.text import TextField, pad
+
+
+class RetrievalItems(Dataset):
+    """An item per sample, whose inputs name an image, a text or, as a pair, both.
+
+    Items have an "image" float [3, size, size], "tokens" int64 [length], or both.
+    """
+
+    def __init__(self, samples: Sequence[Sample], *, root: Path, transform: Callable, text: TextField) -> None:
+        self._samples = samples
+        self._root = root
+        self._transform = transform
+        self._text = text
+
+    def __len__(self) -> int:
+        return len(self._samples)
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        sample = self._samples[index]
+        item = {}
+        if "image" in sample.inputs:
+            item["image"] = self._transform(open_image(self._root / sample.inputs["image"]))
+        if "text" in sample.inputs:
+            item["tokens"] = self._text(sample.inputs["text"], of=sample.id)
+        return item
+
+    def collate(self, batch: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+        """A batch: `image` when it has images, `text` and `text_padding` when it has texts.
+
+        Raises:
+            ValueError: a text stands before an image, so the model's records would not be in order.
+        """
+        has_image = ["image" in item for item in batch]
+        if has_image != sorted(has_image, reverse=True):
+            raise ValueError("The images of a batch must come before its texts.")
+        images = [item["image"] for item in batch if "image" in item]
+        texts = [item["tokens"] for item in batch if "tokens" in item]
+        return ({"image": torch.stack(images)} if images else {}) | (pad(texts) if texts else {})
