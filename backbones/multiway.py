@@ -322,12 +322,6 @@ class Multiway(nn.Module):
             if name.startswith(("text_embed.", "vision_embed.mask_token")) or {TEXT, PAIR} & set(name.split(".")):
                 parameter.requires_grad_(False)
 
-    def freeze_unused_without_pairs(self) -> None:
-        """Freeze what encoding images and texts apart never touches: the mask token and the experts for pairs."""
-        for name, parameter in self.named_parameters():
-            if name == "vision_embed.mask_token" or PAIR in name.split("."):
-                parameter.requires_grad_(False)
-
     def own_key(self, name: str) -> str | None:
         """The name in this module of a tensor in a checkpoint file; None when it belongs to a head."""
         return name if name.startswith(("text_embed.", "vision_embed.", "encoder.")) else None

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from backbones.errors import InputError
 
 
-def read_json(path: Path, *, what: str) -> Any:
+def read_json(path: Path, *, what: str, shrink: Callable[[dict], Any] | None = None) -> Any:
     """The content of a JSON file.
 
     Args:
         what: the file in words, for messages, such as "the Karpathy split of COCO".
+        shrink: replaces each object as soon as it is read, the inner ones first; for files whose whole content would
+            take gigabytes.
 
     Raises:
         InputError: absent, or not JSON.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8"), object_hook=shrink)
     except FileNotFoundError:
         raise InputError(
             f"{path} ({what}) is absent. Put it there, or point --data at the folder that has it."

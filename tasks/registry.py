@@ -15,15 +15,13 @@ from tasks.adapter import TaskAdapter
 GROUP = "harness.tasks"
 BUILT_IN = {
     "imagenet": "tasks.imagenet:ImageNet",
-<<<<<<< HEAD
     "nlvr2": "tasks.nlvr2:NLVR2",
+    "vqav2": "tasks.vqav2:VQAv2",
     "coco_captioning": "tasks.coco_captioning:COCOCaptioning",
     "nocaps": "tasks.nocaps:NoCaps",
-=======
     "coco_retrieval": "tasks.coco_retrieval:CocoRetrieval",
     "flickr30k_retrieval": "tasks.flickr30k:Flickr30kRetrieval",
     "flickr30k_zero_shot": "tasks.flickr30k:Flickr30kZeroShot",
->>>>>>> 10948f2 (Image-text retrieval: COCO, Flickr30K and zero-shot; a loss over the joint batch of all processes)
 }
 
 

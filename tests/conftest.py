@@ -10,11 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-<<<<<<< HEAD
-from tests import spm
-=======
 from tests.spm import train
->>>>>>> 10948f2 (Image-text retrieval: COCO, Flickr30K and zero-shot; a loss over the joint batch of all processes)
 
 TESTS = Path(__file__).parent
 REPOSITORY = TESTS.parent
@@ -61,15 +57,9 @@ def colours(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-<<<<<<< HEAD
-def tokenizer_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A sentencepiece model of the size that `multiway_nano` takes. Read only."""
-    return spm.train(tmp_path_factory.mktemp("spm") / "small.spm", pieces=2046)
-=======
 def spm(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tokenizer for `multiway_nano`."""
-    return train(tmp_path_factory.mktemp("spm") / "nano.spm")
->>>>>>> 10948f2 (Image-text retrieval: COCO, Flickr30K and zero-shot; a loss over the joint batch of all processes)
+    """A tokenizer that fits `multiway_nano` and can spell every text. Read only."""
+    return train(tmp_path_factory.mktemp("spm") / "nano.spm", pieces=2046)
 
 
 # Makes the smallest backbone train in seconds: four patches, one loader-less process.

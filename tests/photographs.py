@@ -27,6 +27,31 @@ def classification_folders(truth: Path, root: Path, *, fewest: int = 3) -> Path:
     return root
 
 
+def question_folder(truth: Path, root: Path) -> Path:
+    """The official VQA v2.0 layout: the questions on every second photograph are val2014's, the others train2014's.
+
+    There are too few for a vocabulary of frequent answers, so `answer2label.txt` lists every multiple-choice answer.
+    """
+    source = truth / "multitask_coco" / "train2017"
+    questions = json.loads((source / "vqa_questions.json").read_text())["questions"]
+    annotations = json.loads((source / "vqa_annotations.json").read_text())["annotations"]
+    images = sorted({question["image_id"] for question in questions})
+    (root / "vqa").mkdir(parents=True)
+    for part, own in (("train2014", images[::2]), ("val2014", images[1::2])):
+        (root / part).mkdir()
+        for image in own:
+            shutil.copy(source / "images" / f"{image:012d}.jpg", root / part / f"COCO_{part}_{image:012d}.jpg")
+        for name, rows, file in (
+            ("questions", questions, f"v2_OpenEnded_mscoco_{part}_questions.json"),
+            ("annotations", annotations, f"v2_mscoco_{part}_annotations.json"),
+        ):
+            (root / "vqa" / file).write_text(json.dumps({name: [row for row in rows if row["image_id"] in own]}))
+    answers = dict.fromkeys(annotation["multiple_choice_answer"] for annotation in annotations)
+    lines = [json.dumps({"answer": answer, "label": label}) for label, answer in enumerate(answers)]
+    (root / "answer2label.txt").write_text("\n".join(lines) + "\n")
+    return root
+
+
 def _largest_category(folder: Path) -> dict[str, str]:
     """Category of the largest instance by image file name."""
     content = json.loads((folder / "instances.json").read_text())

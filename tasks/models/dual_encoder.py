@@ -29,7 +29,6 @@ class DualEncoder(BaseModel):
         for head in (self.language_head, self.vision_head):
             nn.init.trunc_normal_(head.weight, std=0.02)
         self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / TEMPERATURE)))
-        backbone.freeze_unused_without_pairs()
 
     def forward(
         self,

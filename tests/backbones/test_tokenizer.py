@@ -7,7 +7,7 @@ import pytest
 
 from backbones import InputError
 from backbones.tokenizer import EOS, PAD, UNK, Tokenizer
-from tests import spm
+from tests.spm import train as train_spm
 
 TEXTS = (
     "A red circle is left of a star.",
@@ -23,7 +23,7 @@ TEXTS = (
 @pytest.mark.parametrize("byte_fallback", [False, True], ids=["with unknown pieces", "with byte pieces"])
 def test_ids_equal_those_of_transformers(tmp_path: Path, byte_fallback: bool) -> None:
     transformers = pytest.importorskip("transformers", "4.57", reason="transformers 4.57 is not installed")
-    path = spm.train(tmp_path / "small.spm", pieces=500, byte_fallback=byte_fallback)
+    path = train_spm(tmp_path / "small.spm", pieces=500, byte_fallback=byte_fallback)
     ours, theirs = Tokenizer(path), transformers.XLMRobertaTokenizer(str(path))
     assert (len(ours), ours.mask) == (len(theirs), theirs.mask_token_id)
     assert (theirs.bos_token_id, theirs.pad_token_id, theirs.eos_token_id, theirs.unk_token_id) == (0, PAD, EOS, UNK)
@@ -37,8 +37,8 @@ def test_ids_equal_those_of_transformers(tmp_path: Path, byte_fallback: bool) ->
     assert (UNK in ours.encode("漢")) is not byte_fallback
 
 
-def test_a_tokenizer_can_be_sent_to_a_loader_process(tokenizer_file: Path) -> None:
-    tokenizer = Tokenizer(tokenizer_file)
+def test_a_tokenizer_can_be_sent_to_a_loader_process(spm: Path) -> None:
+    tokenizer = Tokenizer(spm)
     assert pickle.loads(pickle.dumps(tokenizer)).encode("a star") == tokenizer.encode("a star")
 
 
@@ -53,8 +53,8 @@ def test_a_file_that_is_no_model_is_told(tmp_path: Path, content: bytes) -> None
 
 
 @pytest.mark.parametrize("rows", [2047, 2200], ids=["too small", "too large"])
-def test_a_tokenizer_of_another_size_than_the_weights_is_told(tokenizer_file: Path, rows: int) -> None:
-    tokenizer = Tokenizer(tokenizer_file)
+def test_a_tokenizer_of_another_size_than_the_weights_is_told(spm: Path, rows: int) -> None:
+    tokenizer = Tokenizer(spm)
     tokenizer.require_fit(2048)
     tokenizer.require_fit(2056)  # the released embedding has eight rows more than ids
     with pytest.raises(InputError, match="do not belong together"):

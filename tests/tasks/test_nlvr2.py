@@ -153,11 +153,11 @@ def test_submission_is_the_file_that_the_official_script_reads(folder: Path, tmp
     } == predictions
 
 
-def test_fine_tunes_predicts_and_scores(folder: Path, tokenizer_file: Path, tmp_path: Path) -> None:
-    options = {"backbone": "multiway_nano", "data": folder, "out": tmp_path / "runs", "tokenizer": tokenizer_file}
+def test_fine_tunes_predicts_and_scores(folder: Path, spm: Path, tmp_path: Path) -> None:
+    options = {"backbone": "multiway_nano", "data": folder, "out": tmp_path / "runs", "tokenizer": spm}
     rows = harness.run("nlvr2", **options, changes=FAST)
     assert [(row.metric, row.n, row.split) for row in rows] == [("accuracy", 12, "dev"), ("consistency", 6, "dev")]
-    assert rows[0].tokenizer_sha256 == weights.sha256(tokenizer_file)
+    assert rows[0].tokenizer_sha256 == weights.sha256(spm)
     final = tmp_path / "runs" / "nlvr2" / "multiway_nano-seed0" / "checkpoints" / "final.safetensors"
     path = harness.predict("nlvr2", **options, weights=final, split="test-P", changes=FAST)
     assert len(harness.score("nlvr2", path, data=folder, split="test-P")) == 2
@@ -198,12 +198,12 @@ def test_check_counts_and_names_what_is_absent(folder: Path) -> None:
 
 
 def test_an_odd_image_stops_the_run_and_is_named(
-    folder: Path, tokenizer_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+    folder: Path, spm: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     (folder / "dev" / "dev-1-0-img1.png").unlink()
     out = tmp_path / "runs"
     arguments = ["run", "nlvr2", "--backbone", "multiway_nano", "--data", str(folder), "--out", str(out)]
-    arguments += ["--tokenizer", str(tokenizer_file), *[part for change in FAST for part in ("--set", change)]]
+    arguments += ["--tokenizer", str(spm), *[part for change in FAST for part in ("--set", change)]]
     assert main(arguments) == 1
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert error.startswith("harness: ")

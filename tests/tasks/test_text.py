@@ -7,12 +7,12 @@ import pytest
 from backbones import InputError
 from backbones.tokenizer import BOS, EOS, PAD, UNK, Tokenizer
 from tasks.text import TextField, collate
-from tests import spm
+from tests.spm import train as train_spm
 
 
 @pytest.fixture
-def field(tokenizer_file: Path) -> TextField:
-    return TextField(tokenizer=Tokenizer(tokenizer_file), length=8)
+def field(spm: Path) -> TextField:
+    return TextField(tokenizer=Tokenizer(spm), length=8)
 
 
 def test_texts_are_framed_and_cut(field: TextField) -> None:
@@ -38,7 +38,7 @@ def test_texts_that_cannot_be_meant_are_told(field: TextField, tmp_path: Path) -
         field("", of="caption 7")
     with pytest.raises(InputError, match="token id 64000 in q1"):
         field([5, 64_000], of="q1")
-    without_bytes = Tokenizer(spm.train(tmp_path / "small.spm", pieces=500, byte_fallback=False))
+    without_bytes = Tokenizer(train_spm(tmp_path / "small.spm", pieces=500, byte_fallback=False))
     assert UNK in without_bytes.encode("漢 star")
     strict = TextField(tokenizer=without_bytes, length=8)
     strict("漢 star", of="x")

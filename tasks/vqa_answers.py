@@ -1,0 +1,102 @@
+"""The answers that VQA models choose from, and how much each is worth to a question."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from backbones.errors import InputError
+from tasks.reading import field, read_json, read_lines
+from tasks.scores.vqa import normalize_word
+
+LABEL_FILE = "answer2label.txt"
+RAREST = 9  # occurrences that an answer of the vocabulary has at least
+_WORTH = {1: 0.3, 2: 0.6, 3: 0.9}  # by how many people gave the answer; 1 from four on
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """Answers by id."""
+
+    answers: tuple[str, ...]
+
+    @cached_property
+    def ids(self) -> dict[str, int]:
+        return {answer: number for number, answer in enumerate(self.answers)}
+
+    def targets(self, given: Iterable[str]) -> dict[str, float]:
+        """BEiT-3's soft label: what each of the given answers that is in the vocabulary is worth, in (0, 1].
+
+        The people's answers are looked up as they wrote them, as in the official code: "two" earns nothing for "2".
+        """
+        counts = Counter(given)
+        return {answer: _WORTH.get(count, 1.0) for answer, count in counts.items() if answer in self.ids}
+
+
+def available(root: Path, annotations: Iterable[Path]) -> bool:
+    """Whether `read` finds its files."""
+    return (root / LABEL_FILE).is_file() or all(file.is_file() for file in annotations)
+
+
+def read(root: Path, annotations: Iterable[Path]) -> Vocabulary:
+    """The vocabulary of a data folder: `answer2label.txt` when it is there, else made from the annotations.
+
+    Made as in the official code, so that the ids are those of the released heads: the most frequent answer to each
+    question, normalised; those that occur nine times or more, in the order of their first appearance.
+
+    Args:
+        annotations: the training set's annotation files, then the validation set's.
+
+    Raises:
+        InputError: a file is absent or wrong, or no answer is frequent enough.
+    """
+    if (root / LABEL_FILE).is_file():
+        return _from_label_file(root / LABEL_FILE)
+    files = list(annotations)
+    if absent := [str(file) for file in files if not file.is_file()]:
+        raise InputError(
+            f"The answers to choose from are made of the annotations, of which {' and '.join(absent)} is absent. Put "
+            f"it there, or an {LABEL_FILE} into {root}."
+        )
+    counts = Counter(normalize_word(answer) for file in files for answer in _most_frequent_answers(file))
+    answers = tuple(answer for answer, count in counts.items() if count >= RAREST)
+    if not answers:
+        raise InputError(
+            f"No answer occurs {RAREST} times in {' and '.join(map(str, files))}, so there is nothing to choose from. "
+            f"Put the complete files there, or an {LABEL_FILE} into {root}."
+        )
+    return Vocabulary(answers)
+
+
+def _most_frequent_answers(file: Path) -> list[str]:
+    def answer_only(item: dict) -> Any:
+        return item if "annotations" in item else item.get("multiple_choice_answer")
+
+    content = read_json(file, what="VQA v2.0 annotations", shrink=answer_only)
+    answers = field(content, "annotations", where=file)
+    for number, answer in enumerate(answers):
+        if not isinstance(answer, str):
+            raise InputError(
+                f"{file}, annotation {number} (from 0) has no text as 'multiple_choice_answer'. Download it again."
+            )
+    return answers
+
+
+def _from_label_file(file: Path) -> Vocabulary:
+    answers: dict[str, None] = {}
+    for where, row in read_lines(file, what="the answers by label"):
+        answer, label = field(row, "answer", where=where), field(row, "label", where=where)
+        if label != len(answers) or not isinstance(answer, str) or answer in answers:
+            raise InputError(
+                f"{where} should have the label {len(answers)} and a new answer, not {label!r} and {answer!r}: labels "
+                "count the lines from 0, and the head's outputs go by them. Restore the file, or remove it to make the "
+                "vocabulary from the annotations."
+            )
+        answers[answer] = None
+    if not answers:
+        raise InputError(f"{file} is empty. Restore it, or remove it to make the vocabulary from the annotations.")
+    return Vocabulary(tuple(answers))

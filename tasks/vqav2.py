@@ -1,0 +1,365 @@
+"""Visual question answering on VQA v2.0."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from backbones.errors import InputError, UsageError
+from tasks import vqa_answers, vqa_data
+from tasks.adapter import Finding, Metric, Progress, Sample, Setting, Split, Submission, TaskAdapter
+from tasks.reading import field, read_json
+from tasks.recipe import Recipe
+from tasks.vqa_answers import Vocabulary
+
+if TYPE_CHECKING:
+    from torch import nn
+    from torch.utils.data import Dataset
+
+    from tasks.models.answerer import VisualQuestionAnswering
+    from tasks.statistics import Measurement
+
+MAX_TOKENS = 64  # of a question, <s> and </s> included; the official default
+SERVER = "EvalAI challenge 830"
+ANSWER_TYPES = ("yes/no", "number", "other")
+# Where each split's questions are: official parts, or index files when those are all that there is.
+PARTS = {
+    "train": ("train2014", "val2014"),
+    "val": ("val2014",),
+    "rest_val": ("val2014",),
+    "test-dev": ("test-dev2015",),
+    "test-std": ("test2015",),
+}
+INDEXES = {
+    "train": ("train", "trainable_val"),
+    "val": ("val",),
+    "rest_val": ("rest_val",),
+    "test-dev": ("test-dev",),
+    "test-std": ("test",),
+}
+OFFICIAL_SIZES = {"train2014": 443_757, "val2014": 214_354, "test-dev2015": 107_394, "test2015": 447_793}
+
+
+@dataclass(frozen=True, kw_only=True)
+class VQARecipe(Recipe):
+    rand_augment: bool = True
+
+
+_OFFICIAL = "unilm beit3/get_started/get_started_for_vqav2.md and the code's defaults"
+_BASE = VQARecipe(
+    name="beit3_base_vqav2", source=_OFFICIAL, image_size=480, epochs=10, warmup_epochs=1, batch_size=128, lr=3e-5,
+    head_lr_scale=20.0, weight_decay=0.01, beta2=0.98, drop_path=0.1, micro_batch=16,
+)  # fmt: skip
+_LARGE = replace(
+    _BASE, name="beit3_large_vqav2", lr=2e-5, drop_path=0.15, micro_batch=16, checkpoint_activations=True
+)  # fmt: skip
+_INDOMAIN = "; from the indomain weights (unilm beit3/README.md)"
+RECIPES = {
+    "base": _BASE,
+    "large": _LARGE,
+    "base_indomain": replace(_BASE, name="beit3_base_indomain_vqav2", source=_OFFICIAL + _INDOMAIN),
+    "large_indomain": replace(_LARGE, name="beit3_large_indomain_vqav2", source=_OFFICIAL + _INDOMAIN),
+    # The paper names no augmentation and no learning rate of the head's own.
+    "giant": VQARecipe(
+        name="beit3_giant_vqav2", source="arXiv 2208.10442, Table 12, VQAv2 column", image_size=756, epochs=10,
+        warmup_epochs=1, batch_size=128, lr=1e-5, layer_decay=1.0, weight_decay=0.01, drop_path=0.4,
+        rand_augment=False, micro_batch=2, checkpoint_activations=True,
+    ),
+    "nano": VQARecipe(
+        name="multiway_nano_vqav2", source="ours, for two laptop cores and the toy data", image_size=64, epochs=8,
+        warmup_epochs=1, batch_size=64, lr=1e-3, layer_decay=1.0, weight_decay=0.05, drop_path=0.0, clip_grad=3.0,
+        rand_augment=False, micro_batch=64, workers=1,
+    ),
+}  # fmt: skip
+
+
+class VQAv2(TaskAdapter):
+    """The official VQA accuracy, overall and by answer type, and BEiT-3's own soft score.
+
+    Training is BEiT-3's: train2014 and val2014 without the held-out images (`rest_val`), questions without an answer
+    in the vocabulary left out. For layouts see `tasks.vqa_data`; the official files win over the index files, which
+    have no more than soft labels and so allow `soft_score` alone.
+    """
+
+    name = "vqav2"
+    dataset = "VQA v2.0"
+    citation = "Goyal et al., Making the V in VQA Matter, CVPR 2017"
+    splits: Mapping[str, Split] = {
+        "train": Split(),
+        "val": Split(size=OFFICIAL_SIZES["val2014"]),
+        "rest_val": Split(),
+        "test-dev": Split(size=OFFICIAL_SIZES["test-dev2015"], labels=False, server=SERVER),
+        "test-std": Split(size=OFFICIAL_SIZES["test2015"], labels=False, server=SERVER),
+    }
+    metrics = (
+        Metric(
+            name="accuracy", unit="percent", primary=True,
+            source="official VQA accuracy (GT-Vision-Lab/VQA vqaEval.py), which prints it with two decimals",
+        ),
+        *(
+            Metric(name=f"accuracy_{kind}", unit="percent", source=f"the same over questions of answer type {kind}")
+            for kind in ANSWER_TYPES
+        ),
+        Metric(
+            name="soft_score", unit="percent",
+            source="unilm beit3, VQAScore: worth of the answer among the ten as they are written, over the questions "
+            "that have one in the vocabulary. Not comparable with the official accuracy.",
+        ),
+    )  # fmt: skip
+    recipes = RECIPES
+    folder = "coco"
+    eval_split = "rest_val"
+    final_norm = False
+    needs_text = True
+
+    def check(self, root: Path, *, decode: bool, progress: Progress) -> list[Finding]:
+        findings = []
+        for part in OFFICIAL_SIZES:
+            findings += self._check_part(root, part, decode=decode, progress=progress)
+        for split in self.splits:
+            if not _has_parts(root, split) and _has_indexes(root, split):
+                findings += self._check_index(root, split, decode=decode, progress=progress)
+        try:
+            findings.append(Finding(True, f"answers: {len(_vocabulary(root).answers):,} (official: 3,129)"))
+        except InputError as error:
+            findings.append(Finding(False, str(error)))
+        return findings
+
+    def _check_part(self, root: Path, part: str, *, decode: bool, progress: Progress) -> list[Finding]:
+        file = vqa_data.questions_file(root, part)
+        if not file.is_file():
+            needed = part in vqa_data.LABELLED and not any(root.glob("vqa.*.jsonl"))
+            return [Finding(not needed, f"{part}: {file} is absent{'. Put it there.' if needed else ''}")]
+        try:
+            found = vqa_data.read_part(root, part)
+        except InputError as error:
+            return [Finding(False, str(error))]
+        images = found.image_paths()
+        count = _counted(len(found.questions), OFFICIAL_SIZES[part])
+        findings = [Finding(True, f"{part}: {count} on {len(images):,} images")]
+        findings += [Finding(False, problem) for problem in found.problems()]
+        if part == "val2014" and (source := vqa_data.held_out_source(root)) is not None:
+            try:
+                held_out = vqa_data.held_out_images(root, (question.image for question in found.questions))
+                findings.append(Finding(True, f"held-out images: {len(held_out):,}, from {source}"))
+            except InputError as error:
+                findings.append(Finding(False, str(error)))
+        return findings + _check_images(root, images, part, decode=decode, progress=progress)
+
+    def _check_index(self, root: Path, split: str, *, decode: bool, progress: Progress) -> list[Finding]:
+        try:
+            samples = self.samples(root, split)
+        except InputError as error:
+            return [Finding(False, str(error))]
+        images = sorted({sample.inputs["image"] for sample in samples})
+        count = _counted(len(samples), self.splits[split].size)
+        limits = ", no official accuracy" if self.splits[split].labels else ""
+        return [
+            Finding(True, f"{split}: {count} on {len(images):,} images, from index files alone: token ids{limits}"),
+            *_check_images(root, images, split, decode=decode, progress=progress),
+        ]
+
+    def samples(self, root: Path, split: str) -> list[Sample]:
+        self.split(split)
+        samples = self._from_parts(root, split) if _has_parts(root, split) else self._from_indexes(root, split)
+        if not samples:
+            raise InputError(f"Split {split} under {root} has no questions. Put the complete files there.")
+        vqa_data.require_distinct(samples, split)
+        return samples
+
+    def _from_parts(self, root: Path, split: str) -> list[Sample]:
+        needs_vocabulary = split == "train"
+        known = needs_vocabulary or vqa_answers.available(root, _annotation_files(root))
+        vocabulary = _vocabulary(root) if known else None
+        *others, last = [vqa_data.read_part(root, part).samples(vocabulary) for part in PARTS[split]]
+        if split not in ("train", "rest_val"):
+            return last
+        held_out = vqa_data.held_out_images(root, (sample.annotation["image"] for sample in last))
+        if split == "rest_val":
+            return [sample for sample in last if sample.annotation["image"] in held_out]
+        trainable = [sample for sample in last if sample.annotation["image"] not in held_out]
+        # As in the official code, a question that no answer of the vocabulary fits teaches nothing.
+        return [sample for part in (*others, trainable) for sample in part if sample.annotation["targets"]]
+
+    def _from_indexes(self, root: Path, split: str) -> list[Sample]:
+        if not _has_indexes(root, split):
+            official = ", ".join(vqa_data.questions_file(root, part).name for part in PARTS[split])
+            index = ", ".join(vqa_data.index_file(root, name).name for name in INDEXES[split])
+            raise InputError(
+                f"No {split} questions under {root}: neither {official} in its folder vqa nor {index}. Point --data at "
+                "the COCO folder that has them, or at the folder above."
+            )
+        labelled = self.splits[split].labels
+        known = labelled or vqa_answers.available(root, _annotation_files(root))
+        vocabulary = _vocabulary(root) if known else None
+        return [
+            sample
+            for name in INDEXES[split]
+            for sample in vqa_data.read_index(root, name, vocabulary, labelled=labelled)
+        ]
+
+    def train_set(self, samples: Sequence[Sample], setting: Setting) -> Dataset:
+        from tasks.images import augmented
+
+        recipe = setting.recipe
+        transform = augmented(recipe.image_size, rand_augment=recipe.rand_augment)
+        return self._items(samples, setting, transform, vocabulary=_vocabulary(setting.root))
+
+    def eval_set(self, samples: Sequence[Sample], setting: Setting) -> Dataset:
+        from tasks.images import square
+
+        return self._items(samples, setting, square(setting.recipe.image_size))
+
+    def _items(
+        self, samples: Sequence[Sample], setting: Setting, transform: Any, vocabulary: Vocabulary | None = None
+    ) -> Dataset:
+        from tasks.text import TextField
+        from tasks.vqa_items import QuestionItems
+
+        text = TextField(tokenizer=setting.tokenizer, length=MAX_TOKENS)
+        return QuestionItems(samples, setting.root, transform=transform, text=text, vocabulary=vocabulary)
+
+    def model(self, backbone: nn.Module, setting: Setting) -> VisualQuestionAnswering:
+        from tasks.models.answerer import VisualQuestionAnswering
+
+        return VisualQuestionAnswering(backbone, answers=_vocabulary(setting.root).answers)
+
+    def score(self, predictions: Mapping[str, Mapping[str, Any]], samples: Sequence[Sample]) -> list[Measurement]:
+        answers = [_answer(predictions[sample.id], sample.id) for sample in samples]
+        truths = [sample.annotation for sample in samples]
+        return [*_accuracies(answers, truths), _soft_score(answers, truths)]
+
+    def read_official(self, path: Path) -> list[dict[str, Any]]:
+        """Records of a results file of the VQA challenge: a JSON list of {"question_id": …, "answer": "…"}."""
+        rows = read_json(path, what="VQA results")
+        if not isinstance(rows, list):
+            raise InputError(f'{path} is not a list of {{"question_id": …, "answer": "…"}}, as VQA results are.')
+        return [
+            {"id": str(field(row, "question_id", where=where)), "answer": field(row, "answer", where=where)}
+            for row, where in ((row, f"{path}, result {number} (from 0)") for number, row in enumerate(rows))
+        ]
+
+    def submission(
+        self, predictions: Mapping[str, Mapping[str, Any]], samples: Sequence[Sample], *, split: str, name: str
+    ) -> Submission:
+        if self.split(split).labels:
+            raise UsageError(
+                f"The answers of {split} are public, so no server takes it: `harness score {self.name}` scores it. "
+                "Submissions are of test-dev and test-std."
+            )
+        results = []
+        for sample in samples:
+            answer = _answer(predictions[sample.id], sample.id)
+            _require_known(answer, sample)
+            results.append({"question_id": int(sample.id), "answer": answer})
+        filename = f"vqa_OpenEnded_mscoco_{PARTS[split][0]}_{name}_results.json"
+        return Submission(filename, json.dumps(results, ensure_ascii=False).encode())
+
+
+def _annotation_files(root: Path) -> list[Path]:
+    return [vqa_data.annotations_file(root, part) for part in vqa_data.LABELLED]
+
+
+def _vocabulary(root: Path) -> Vocabulary:
+    return vqa_answers.read(root, _annotation_files(root))
+
+
+def _has_parts(root: Path, split: str) -> bool:
+    return all(vqa_data.questions_file(root, part).is_file() for part in PARTS[split])
+
+
+def _has_indexes(root: Path, split: str) -> bool:
+    return all(vqa_data.index_file(root, name).is_file() for name in INDEXES[split])
+
+
+def _counted(count: int, official: int | None) -> str:
+    if official is None:
+        return f"{count:,} questions"
+    return f"{count:,} questions ({'the official number' if count == official else f'official: {official:,}'})"
+
+
+def _check_images(root: Path, images: Sequence[str], part: str, *, decode: bool, progress: Progress) -> list[Finding]:
+    paths = [root / image for image in images]
+    if decode:
+        from tasks.images import broken_images
+
+        return [Finding(False, reason) for reason in broken_images(progress(paths, f"decode {part}"))]
+    absent = [str(path) for path in paths if not path.is_file()]
+    if not absent:
+        return []
+    named = f"{', '.join(absent[:3])}{' …' if len(absent) > 3 else ''}"
+    return [Finding(False, f"{part}: {len(absent):,} image(s) absent: {named}. Restore them.")]
+
+
+def _answer(record: Mapping[str, Any], question: str) -> str:
+    answer = record.get("answer")
+    if not isinstance(answer, str):
+        raise InputError(
+            f"The prediction of question {question} has no text under 'answer' (found: {answer!r}). A record of this "
+            'task is {"id": question id, "answer": "…"}.'
+        )
+    return answer
+
+
+def _require_known(answer: str, sample: Sample) -> None:
+    """Refuse an answer outside the vocabulary."""
+    vocabulary = sample.inputs.get("vocabulary")
+    if vocabulary is None:
+        raise InputError(
+            "A submission is checked against the answer vocabulary, which this data folder lacks: put the annotations "
+            f"of {' and '.join(vqa_data.LABELLED)} or {vqa_answers.LABEL_FILE} there."
+        )
+    if answer not in vocabulary.ids:
+        raise InputError(
+            f"Question {sample.id} has an answer outside the vocabulary of {len(vocabulary.answers):,}: {answer!r}. "
+            "Predict again with this data folder, or bring the answer2label.txt that the predictions were made with."
+        )
+
+
+def _accuracies(answers: Sequence[str], truths: Sequence[Mapping[str, Any]]) -> list[Measurement]:
+    """Official accuracy overall and by answer type; questions on one image are one unit."""
+    from tasks.scores.vqa import accuracy
+    from tasks.statistics import mean, unavailable
+
+    names = ["accuracy", *(f"accuracy_{kind}" for kind in ANSWER_TYPES)]
+    if any("answers" not in truth for truth in truths):
+        reason = (
+            "official accuracy needs each question's ten answers, and index files have none: put the official "
+            "questions and annotations into the folder vqa beside them"
+        )
+        return [unavailable(name, reason, samples=len(truths)) for name in names]
+    scored = [
+        (accuracy(answer, truth["answers"]), truth["image"], truth["answer_type"])
+        for answer, truth in zip(answers, truths, strict=True)
+    ]
+    measurements = []
+    for name, kind in zip(names, (None, *ANSWER_TYPES), strict=True):
+        chosen = [(value, image) for value, image, found in scored if kind in (None, found)]
+        if chosen:
+            values, images = zip(*chosen, strict=True)
+            measurements.append(mean(name, values, units=images))
+        else:
+            measurements.append(unavailable(name, f"there is no question of answer type {kind}", samples=0))
+    return measurements
+
+
+def _soft_score(answers: Sequence[str], truths: Sequence[Mapping[str, Any]]) -> Measurement:
+    """BEiT-3's own validation score; questions without an answer in the vocabulary are left out, as it does."""
+    from tasks.statistics import mean, unavailable
+
+    chosen = [
+        (truth["targets"].get(answer, 0.0), truth["image"])
+        for answer, truth in zip(answers, truths, strict=True)
+        if truth.get("targets")
+    ]
+    if not chosen:
+        reason = (
+            "no question has an answer in the vocabulary, or there is none: it needs the annotations of "
+            f"{' and '.join(vqa_data.LABELLED)}, or {vqa_answers.LABEL_FILE}"
+        )
+        return unavailable("soft_score", reason, samples=len(truths))
+    values, images = zip(*chosen, strict=True)
+    return mean("soft_score", values, units=images)

@@ -1,0 +1,125 @@
+"""Scoring VQA v2.0's validation set: `harness score vqav2 --split val` on made-up answers of the real size.
+
+214,354 questions on 40,504 images with ten answers each, and 443,757 training annotations, from which the answer
+vocabulary is made. The command runs in a process of its own; its time and its largest memory are taken, reading
+included. The exit status is 1 when it takes more than 20 s or 2 GiB.
+
+    python -m tests.benchmarks.vqa
+
+Last figures:
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from tasks.vqav2 import OFFICIAL_SIZES
+from tests.benchmarks.report import Report, arguments
+from tests.conftest import REPOSITORY
+
+SECONDS, GIBIBYTES = 20, 2
+IMAGES = 40_504
+WORDS = [f"{colour} {thing}" for colour in ("red", "blue", "green", "the white") for thing in map(str, range(1000))]
+
+
+def write(root: Path, *, questions: int, training: int, images: int) -> Path:
+    """Official files of made-up content under `root`; returns a predictions file of `val`."""
+    (root / "vqa").mkdir(parents=True)
+    rng = random.Random(0)
+    _write_part(root / "vqa", "train2014", training, images=images, first=1_000_000, rng=rng)
+    _write_part(root / "vqa", "val2014", questions, images=images, first=1, rng=rng)
+    predictions = root / "predictions.jsonl"
+    with predictions.open("w") as lines:
+        for number in range(questions):
+            record = {"id": str(_question_id(number, images, 1)), "answer": rng.choice(WORDS[:40]), "score": 0.5}
+            lines.write(json.dumps(record) + "\n")
+    return predictions
+
+
+def _question_id(number: int, images: int, first: int) -> int:
+    return (first + number % images) * 1000 + number // images
+
+
+def _write_part(folder: Path, part: str, count: int, *, images: int, first: int, rng: random.Random) -> None:
+    with (
+        (folder / f"v2_OpenEnded_mscoco_{part}_questions.json").open("w") as questions,
+        (folder / f"v2_mscoco_{part}_annotations.json").open("w") as annotations,
+    ):
+        questions.write('{"questions": [')
+        annotations.write('{"annotations": [')
+        for number in range(count):
+            comma = ", " if number else ""
+            ids = {"image_id": first + number % images, "question_id": _question_id(number, images, first)}
+            questions.write(comma + json.dumps({**ids, "question": f"What is number {number} in this picture?"}))
+            annotations.write(comma + json.dumps({**ids, **_answers(rng)}))
+        questions.write("]}")
+        annotations.write("]}")
+
+
+def _answers(rng: random.Random) -> dict:
+    """Half agree; the other answers are rare ones, as many of the real ones are."""
+    most = WORDS[int(len(WORDS) * rng.random() ** 3)]
+    given = [most if rng.random() < 0.5 else f"{rng.choice(WORDS)} {rng.randrange(20)}" for _ in range(10)]
+    return {
+        "question_type": "what is",
+        "answer_type": rng.choice(("yes/no", "number", "other")),
+        "multiple_choice_answer": most,
+        "answers": [
+            {"answer": text, "answer_confidence": "yes", "answer_id": person} for person, text in enumerate(given, 1)
+        ],
+    }
+
+
+def measure(*, questions: int, training: int, images: int) -> Report:
+    """Score once and report time and memory."""
+    with tempfile.TemporaryDirectory() as folder:
+        predictions = write(Path(folder) / "coco", questions=questions, training=training, images=images)
+        seconds, gibibytes, rows = _score(predictions, Path(folder) / "coco")
+    missed = []
+    if seconds > SECONDS:
+        missed.append(f"{seconds:.1f} s, target {SECONDS} s")
+    if gibibytes > GIBIBYTES:
+        missed.append(f"{gibibytes:.2f} GiB, target {GIBIBYTES} GiB")
+    return Report(
+        title=f"harness score vqav2 --split val: {questions:,} questions",
+        rows=[{"questions": questions, "seconds": seconds, "peak memory (GiB)": gibibytes, "rows": rows}],
+        missed=missed,
+    )
+
+
+def _score(predictions: Path, data: Path) -> tuple[float, float, int]:
+    """Seconds, largest memory in GiB and rows of the command."""
+    command = [sys.executable, "-m", "harness", "score", "vqav2", str(predictions), "--data", str(data)]
+    began = time.perf_counter()
+    with subprocess.Popen([*command, "--split", "val", "--json"], cwd=REPOSITORY, stdout=subprocess.PIPE) as process:
+        answer = process.stdout.read()
+        _, status, usage = os.wait4(process.pid, 0)
+        seconds = time.perf_counter() - began
+        process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise SystemExit(f"harness score ended with status {process.returncode}.")
+    return seconds, usage.ru_maxrss / 2**20, sum(row["value"] is not None for row in json.loads(answer))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = arguments(__doc__)
+    parser.add_argument("--questions", type=int, default=OFFICIAL_SIZES["val2014"])
+    parser.add_argument("--training", type=int, default=OFFICIAL_SIZES["train2014"], help="training annotations")
+    parser.add_argument("--images", type=int, default=IMAGES)
+    args = parser.parse_args(argv)
+    with contextlib.redirect_stdout(sys.stderr):
+        report = measure(questions=args.questions, training=args.training, images=args.images)
+    return report.show(args.json)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
