@@ -28,7 +28,8 @@ class Pooler(nn.Module):
 class VisualQuestionAnswering(BaseModel):
     """Backbone, `pooler` and `head`, under the official key names.
 
-    The backbone must come without its final norm. What its class token does not depend on is frozen.
+    The backbone must come without its final norm. What encoding a pair never touches is frozen: it would get no
+    gradient anyway.
 
     Args:
         answers: the texts to choose from, by id.
