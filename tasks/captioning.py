@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 class CaptioningRecipe(Recipe):
     """Training on masked words, and how captions are searched."""
 
-    text_length: int = 32  # tokens in training, <s> and </s> counted
+    max_tokens: int = 32  # tokens in training, <s> and </s> counted
     mask_probability: float = 0.7
     label_smoothing: float = 0.1
     drop_worst: float = 0.2  # share of the masked tokens
@@ -61,7 +61,7 @@ class Captioning(TaskAdapter):
             samples,
             root=setting.root,
             transform=augmented(recipe.image_size, rand_augment=recipe.rand_augment),
-            text=TextField(tokenizer=setting.tokenizer, length=recipe.text_length),
+            text=TextField(tokenizer=setting.tokenizer, length=recipe.max_tokens),
             mask_probability=recipe.mask_probability,
         )
 

@@ -36,7 +36,7 @@ def official(name: str, **numbers: Any) -> CaptioningRecipe:
 
 NANO = CaptioningRecipe(
     name="multiway_nano_coco_captioning", source="ours, for two laptop cores and the toy data", image_size=64, epochs=8,
-    warmup_epochs=1, batch_size=64, lr=1e-3, drop_path=0.0, clip_grad=3.0, rand_augment=False, text_length=64,
+    warmup_epochs=1, batch_size=64, lr=1e-3, drop_path=0.0, clip_grad=3.0, rand_augment=False, max_tokens=64,
     micro_batch=64, workers=1,
 )  # fmt: skip
 RECIPES = {
@@ -54,7 +54,7 @@ RECIPES = {
 }  # fmt: skip
 
 
-class COCOCaptioning(Captioning):
+class CocoCaptioning(Captioning):
     """BLEU, METEOR, ROUGE-L, CIDEr and SPICE on 5,000 images with five references each.
 
     Layouts: `dataset_coco.json` (Karpathy) with `train2014/` and `val2014/`; or the official index files
@@ -127,7 +127,7 @@ def _test2014(root: Path) -> list[Sample]:
 
 def training_captions(folder: Path, *, seen_from: Path) -> list[Sample]:
     """The training captions of a COCO folder, with image paths as another folder sees them."""
-    samples = COCOCaptioning().samples(folder, "train")
+    samples = CocoCaptioning().samples(folder, "train")
     if folder == seen_from:
         return samples
     prefix = Path("..") / folder.name

@@ -28,7 +28,7 @@ LABELS = {"False": 0, "True": 1}
 class NLVR2Recipe(Recipe):
     """Fine-tuning on sentences about two images."""
 
-    text_length: int = 64  # tokens, <s> and </s> counted
+    max_tokens: int = 64  # tokens, <s> and </s> counted
     rand_augment: bool = False
 
 
@@ -140,7 +140,7 @@ class NLVR2(TaskAdapter):
         from tasks.items.statements import StatementItems
         from tasks.text import TextField
 
-        text = TextField(tokenizer=setting.tokenizer, length=setting.recipe.text_length)
+        text = TextField(tokenizer=setting.tokenizer, length=setting.recipe.max_tokens)
         return StatementItems(samples, root=setting.root, transform=transform, text=text)
 
     def model(self, backbone: Any, setting: Setting) -> Reasoner:

@@ -17,7 +17,7 @@ BUILT_IN = {
     "imagenet": "tasks.imagenet:ImageNet",
     "nlvr2": "tasks.nlvr2:NLVR2",
     "vqav2": "tasks.vqav2:VQAv2",
-    "coco_captioning": "tasks.coco_captioning:COCOCaptioning",
+    "coco_captioning": "tasks.coco_captioning:CocoCaptioning",
     "nocaps": "tasks.nocaps:NoCaps",
     "coco_retrieval": "tasks.coco_retrieval:CocoRetrieval",
     "flickr30k_retrieval": "tasks.flickr30k:Flickr30kRetrieval",

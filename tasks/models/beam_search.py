@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from backbones.cache import KeyValueCache
+from backbones.errors import UsageError
 from backbones.tokenizer import BOS, EOS, PAD
 
 
@@ -28,6 +29,11 @@ class BeamSearch:
     beams: int = 3
     length_penalty: float = 0.6
     max_length: int = 64
+
+    def __post_init__(self) -> None:
+        for name, least in (("beams", 1), ("max_length", 3)):
+            if getattr(self, name) < least:
+                raise UsageError(f"A beam search needs {name} of {least} or more, not {getattr(self, name)}.")
 
 
 CANDIDATES_PER_BEAM = 3  # the official TOPN_PER_BEAM: enough that ended ones never leave a beam empty

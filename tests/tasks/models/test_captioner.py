@@ -6,12 +6,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from backbones import weights
+import backbones
+from backbones import MultiwayConfig, UsageError, weights
 from backbones.multiway import Multiway
 from backbones.tokenizer import BOS, EOS, PAD
 from tasks.models.beam_search import BeamSearch
 from tasks.models.captioner import Captioner, CaptioningLoss
-from tests.backbones.test_multiway import TOLERANCE, official_config
+from tests import official as official_files
+from tests.backbones.test_multiway import SMALL, SMALL_GIANT, TOLERANCE, official_config, small
 
 CASE = "captioning"
 
@@ -75,3 +77,88 @@ def test_captions_equal_the_official_ones(reference: Path, reference_meta: dict,
         assert words(mine, case["mask_id"]) == words(theirs, case["mask_id"])
         assert mine[0] == BOS
         assert (mine == EOS).sum() == 1
+
+
+def captioner(config: MultiwayConfig = SMALL, *, ends: float = 0.2, **search: float) -> Captioner:
+    """ends: added to the logit of the end token, so that some captions end and some do not."""
+    model = Captioner(
+        small(config), mask=49, detokenize=str, loss=CaptioningLoss(), search=BeamSearch(**{"max_length": 9} | search)
+    )
+    with torch.no_grad():
+        model.mlm_head.weight.mul_(20)
+        model.mlm_head.bias[EOS] += ends
+    return model.eval()
+
+
+@torch.no_grad()
+def by_hand(model: Captioner, image: torch.Tensor, *, max_length: int) -> list[int]:
+    """Greedy decoding without cache: the whole text is encoded again for each word."""
+    text = [BOS]
+    while len(text) + 1 < max_length:
+        ids = torch.tensor([[*text, model.mask]])
+        blocked = torch.zeros(17 + ids.shape[1], 17 + ids.shape[1])
+        blocked[:17, 17:] = 1
+        blocked[17:, 17:] = torch.ones(ids.shape[1], ids.shape[1]).triu(1)
+        word = model.mlm_head(model.beit3(image, ids, attn_mask=blocked).text[0, -1]).argmax().item()
+        if word == EOS:
+            return text[1:]
+        text.append(word)
+    return text[1:]
+
+
+@pytest.mark.parametrize(("config", "ends"), [(SMALL, 0.2), (SMALL_GIANT, 1.1)], ids=["decoupled", "giant"])
+def test_one_beam_is_greedy_decoding_of_the_whole_text(config: MultiwayConfig, ends: float) -> None:
+    """Without a length penalty's help an early end cannot be overtaken, so the first end is the caption."""
+    model = captioner(config, ends=ends, beams=1, length_penalty=0.0)
+    images = 4 * torch.randn(12, 3, 32, 32, generator=torch.Generator().manual_seed(3))
+    decoded = [words(ids, model.mask) for ids in model.decode(images)]
+    greedy = [by_hand(model, image[None], max_length=9) for image in images]
+    ended = [number for number, caption in enumerate(greedy) if len(caption) < 6]
+    assert 2 <= len(ended) < 12  # some end, some run to the limit
+    for number in range(12):
+        # At the limit the official code drops the last word.
+        assert decoded[number] == [w for w in greedy[number][:6] if w not in (BOS, PAD, model.mask)], number
+
+
+def test_a_caption_does_not_depend_on_its_company() -> None:
+    model = captioner(beams=3)
+    images = 4 * torch.randn(6, 3, 32, 32, generator=torch.Generator().manual_seed(4))
+    together = model.decode(images)
+    for number in range(6):
+        assert torch.equal(model.decode(images[number : number + 1])[0], together[number])
+
+
+def test_records_are_texts() -> None:
+    model = captioner()
+    model._detokenize = lambda ids: f"{len(ids)} ids"
+    assert model(torch.randn(2, 3, 32, 32), mode="predict") == [{"caption": "9 ids"}] * 2
+
+
+@pytest.mark.parametrize(("size", "count"), [("base", 270_751_754), ("large", 739_033_610)])
+def test_parameter_counts(size: str, count: int) -> None:
+    with torch.device("meta"):
+        backbone = backbones.build(f"beit3_{size}_patch16_480")
+        model = Captioner(backbone, mask=64_001, detokenize=str, loss=CaptioningLoss(), search=BeamSearch())
+    assert sum(parameter.numel() for parameter in model.parameters()) == count
+
+
+def test_an_official_checkpoint_loads_whole(tmp_path: Path) -> None:
+    shapes = official_files.trunk(SMALL, final_norm=True)
+    shapes |= official_files.linear("mlm_head", SMALL.dim, SMALL.vocab_size)
+    state = official_files.write(tmp_path / "tuned.pth", shapes)
+    model = captioner()
+    report = weights.load(model, tmp_path / "tuned.pth")
+    assert (report.loaded, report.fresh, report.ignored) == (len(state), (), ())
+    # A pretrained file's image head is of no use, its text head is taken over.
+    state = official_files.write(
+        tmp_path / "pretrained.pth", shapes | official_files.linear("mim_head", SMALL.dim, 8192)
+    )
+    report = weights.load(model, tmp_path / "pretrained.pth", new_heads=True)
+    assert report.ignored == ("mim_head.weight", "mim_head.bias")
+    assert torch.equal(model.mlm_head.weight, state["mlm_head.weight"])
+
+
+@pytest.mark.parametrize("wrong", [{"beams": 0}, {"max_length": 2}])
+def test_a_search_for_nothing_is_refused(wrong: dict) -> None:
+    with pytest.raises(UsageError):
+        BeamSearch(**wrong)
