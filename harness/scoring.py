@@ -88,4 +88,5 @@ def origin_file(predictions: Path) -> Path:
 def origin_of(predictions: Path) -> dict[str, Any]:
     """Columns about the model behind a predictions file; none for a file from elsewhere."""
     file = origin_file(predictions)
-    return json.loads(file.read_text()) if file.exists() else {}
+    # An official file may be a .json itself.
+    return json.loads(file.read_text()) if file != predictions and file.exists() else {}

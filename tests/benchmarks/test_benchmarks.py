@@ -16,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import backbones
 from backbones.multiway import Multiway
-from tests.benchmarks import engine, forward, gpu, peers, startup, timing
+from tests.benchmarks import engine, forward, gpu, peers, startup, timing, vqa
 from tests.benchmarks.engine import Step, Taken
 from tests.conftest import REPOSITORY
 
@@ -213,6 +213,23 @@ def test_startup_has_a_target_for_the_commands_alone() -> None:
     rows = [{"command": "a", "seconds": 9.0, "target": None}, {"command": "b", "seconds": 0.5, "target": 0.5}]
     assert startup.missed(rows) == []
     assert startup.missed([*rows, {"command": "c", "seconds": 0.51, "target": 0.5}]) == ["c: 0.51 s, target 0.5 s"]
+
+
+# VQA
+
+
+def test_vqa_scores_made_up_questions(capsys: pytest.CaptureFixture) -> None:
+    status, report = answered(vqa.main, capsys, "--questions", "60", "--training", "3000", "--images", "20")
+    (row,) = report["rows"]
+    assert row["rows"] == 5  # official accuracy, three kinds of answer, soft score
+    assert row["seconds"] > 0
+    assert 0.01 < row["peak memory (GiB)"] < 2
+    assert status == bool(report["missed"])
+
+
+def test_vqa_misses_what_takes_too_long_or_too_much() -> None:
+    assert vqa.missed(20, 2) == []
+    assert vqa.missed(20.1, 2.01) == ["20.1 s, target 20 s", "2.01 GiB, target 2 GiB"]
 
 
 # GPU
