@@ -28,8 +28,7 @@ class Pooler(nn.Module):
 class VisualQuestionAnswering(BaseModel):
     """Backbone, `pooler` and `head`, under the official key names.
 
-    The backbone must come without its final norm. What encoding a pair never touches is frozen: it would get no
-    gradient anyway.
+    The backbone must come without its final norm.
 
     Args:
         answers: the texts to choose from, by id.

@@ -11,6 +11,7 @@ from tasks.adapter import Sample
 from tasks.images import square
 from tasks.retrieval_items import RetrievalItems
 from tasks.text import TextField
+from tests.spm import train
 from tests.tasks.captioned import write_flickr30k
 
 IMAGE, OTHER = ({"image": f"flickr30k-images/{number}.jpg"} for number in (7000, 7001))
@@ -24,6 +25,12 @@ SAMPLES = [
     Sample("text:4", {"text": " "}, None),
     Sample("text:5", {"text": [40, 2048]}, None),
 ]
+
+
+@pytest.fixture
+def spm(tmp_path: Path) -> Path:
+    """A tokenizer that does not know every character."""
+    return train(tmp_path / "small.spm", pieces=2046, byte_fallback=False)
 
 
 @pytest.fixture

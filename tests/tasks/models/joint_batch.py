@@ -24,10 +24,12 @@ def gradients() -> dict[str, Tensor]:
     images, texts = pair(PAIRS)
     each = PAIRS // distributed.world_size()
     share = slice(distributed.rank() * each, (distributed.rank() + 1) * each)
-    wrapped = MMDistributedDataParallel(module=model) if distributed.world_size() > 1 else model
+    wrapped = model
+    if distributed.world_size() > 1:
+        wrapped = MMDistributedDataParallel(module=model, find_unused_parameters=True)
     loss = wrapped(images[share], texts[share], mode="loss")["loss"]
     loss.backward()
-    found = {name: parameter.grad for name, parameter in model.named_parameters() if parameter.requires_grad}
+    found = {name: parameter.grad for name, parameter in model.named_parameters() if parameter.grad is not None}
     return {"loss": loss.detach(), **found}
 
 
