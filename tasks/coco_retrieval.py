@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tasks import karpathy
-from tasks.retrieval import Count, Retrieval, RetrievalRecipe, splits
+from tasks.retrieval import Count, Retrieval, RetrievalRecipe, splits_of
 
 _OFFICIAL = "unilm beit3/get_started/get_started_for_retrieval.md and the code's defaults"
 RECIPES = {
@@ -26,7 +26,7 @@ RECIPES = {
     ),
     "nano": RetrievalRecipe(
         name="multiway_nano_coco_retrieval", source="ours, for two laptop cores and the toy data", image_size=64,
-        epochs=12, warmup_epochs=1, batch_size=64, lr=1e-3, layer_decay=1.0, weight_decay=0.05, drop_path=0.0,
+        epochs=3, warmup_epochs=1, batch_size=64, lr=1e-3, layer_decay=1.0, weight_decay=0.05, drop_path=0.0,
         clip_grad=3.0, micro_batch=64, workers=1,
     ),
 }  # fmt: skip
@@ -43,7 +43,7 @@ class CocoRetrieval(Retrieval):
     dataset = "COCO Captions (Karpathy split)"
     citation = "Chen et al., Microsoft COCO Captions: Data Collection and Evaluation Server, arXiv 1504.00325"
     sizes = SIZES
-    splits = splits(SIZES)
+    splits = splits_of(SIZES)
     recipes = RECIPES
     folder = "coco"
     index = "coco_retrieval"

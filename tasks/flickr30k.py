@@ -9,7 +9,7 @@ from pathlib import Path
 from backbones.errors import UsageError
 from tasks import coco_retrieval, karpathy
 from tasks.adapter import Sample
-from tasks.retrieval import Count, Retrieval, RetrievalRecipe, splits
+from tasks.retrieval import Count, Retrieval, RetrievalRecipe, splits_of
 
 SIZES = {"train": Count(29_000, 145_000), "val": Count(1_014, 5_070), "test": Count(1_000, 5_000)}
 
@@ -24,7 +24,7 @@ RECIPES = {
         source="arXiv 2208.10442, Table 14, Flickr30K column",
         **_LONGER,
     ),
-    "nano": replace(coco_retrieval.RECIPES["nano"], name="multiway_nano_flickr30k_retrieval"),
+    "nano": replace(coco_retrieval.RECIPES["nano"], name="multiway_nano_flickr30k_retrieval", epochs=4),
 }
 
 
@@ -66,7 +66,7 @@ class Flickr30kRetrieval(_Flickr30k):
 
     name = "flickr30k_retrieval"
     sizes = SIZES
-    splits = splits(SIZES)
+    splits = splits_of(SIZES)
     recipes = RECIPES
 
 
@@ -75,7 +75,7 @@ class Flickr30kZeroShot(_Flickr30k):
 
     name = "flickr30k_zero_shot"
     sizes: Mapping[str, Count] = {name: count for name, count in SIZES.items() if name != "train"}
-    splits = splits(sizes)
+    splits = splits_of(sizes)
     recipes = ZERO_SHOT_RECIPES
 
     def samples(self, root: Path, split: str) -> list[Sample]:

@@ -64,7 +64,7 @@ class Retrieval(TaskAdapter):
 
     Features made elsewhere are scored from an .npz file with the arrays `image_ids` [images], `image_features`
     [images, dim], `text_ids` [texts] and `text_features` [texts, dim], ids as in the annotations. The score of a pair
-    is the dot product of the features as they are.
+    is the dot product of the features as they are; an item that ties with the right one counts as behind it.
     """
 
     sizes: ClassVar[Mapping[str, Count]]
@@ -186,7 +186,7 @@ class Retrieval(TaskAdapter):
         return read_npz(path) if path.suffix == ".npz" else super().read_official(path)
 
 
-def splits(sizes: Mapping[str, Count]) -> dict[str, Split]:
+def splits_of(sizes: Mapping[str, Count]) -> dict[str, Split]:
     """Splits from their official sizes; a split's samples are its images and its captions."""
     return {name: Split(size=count.samples) for name, count in sizes.items()}
 
@@ -215,7 +215,7 @@ def _items(samples: Sequence[Sample], setting: Setting, transform: Callable) -> 
 
 def _read_index(path: Path, split: str) -> list[CaptionedImage]:
     """Images of an official index file: a row per caption, `image_id` the same for all rows of an image."""
-    images: dict[Any, CaptionedImage] = {}
+    images: dict[int, CaptionedImage] = {}
     for where, row in read_lines(path, what="an official index file"):
         number, text = field(row, "image_id", where=where), field(row, "text_segment", where=where)
         name = str(field(row, "image_path", where=where)).lstrip("/")
@@ -223,6 +223,8 @@ def _read_index(path: Path, split: str) -> list[CaptionedImage]:
             raise InputError(
                 f"{where}: text_segment is {str(text)[:60]!r}, no list of token ids. Make the index again."
             )
+        if not isinstance(number, int):
+            raise InputError(f"{where}: image_id is {str(number)[:60]!r}, no number. Make the index again.")
         image = images.setdefault(number, CaptionedImage(name, name, split, []))
         if image.path != name:
             raise InputError(

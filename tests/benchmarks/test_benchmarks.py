@@ -16,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import backbones
 from backbones.multiway import Multiway
-from tests.benchmarks import engine, forward, gpu, peers, startup, timing, vqa
+from tests.benchmarks import engine, forward, gpu, peers, retrieval, startup, timing, vqa
 from tests.benchmarks.engine import Step, Taken
 from tests.conftest import REPOSITORY
 
@@ -373,3 +373,29 @@ def test_gpu_needs_no_training_framework() -> None:
     found = {name.split(".")[0] for name in imported("tests.benchmarks.gpu", set())}
     assert {"torch", "rich", "harness", "backbones"} <= found
     assert not found & {"mmengine", "mmcv", "mmdet", "mmseg", "timm", "cv2", "pandas"}
+
+
+# Retrieval
+
+
+def test_retrieval(capsys: pytest.CaptureFixture) -> None:
+    small = ("--images", "2", "--batch", "3", "--rounds", "1", "--gallery", "10", "50", "8")
+    status, report = answered(retrieval.main, capsys, "--size", "nano", *small)
+    assert status == 0  # only the released sizes have targets
+    assert [row["figure"] for row in report["rows"]] == [
+        "encode, once each",
+        "encode, a pair per caption",
+        "ranks",
+        "intervals",
+    ]
+    assert all(row["seconds"] > 0 for row in report["rows"])
+    assert report["rows"][0]["share of the official time"] > 0
+    # At least the features: 60 of 8 numbers of 4 bytes.
+    assert report["rows"][2]["peak GiB"] * 2**30 > 60 * 8 * 4
+
+
+def test_retrieval_times_nothing_that_computes_something_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    other = retrieval.row_by_row
+    monkeypatch.setattr(retrieval, "row_by_row", lambda *args: [-features for features in other(*args)])
+    with pytest.raises(SystemExit, match="nothing to compare"):
+        retrieval.main(["--size", "nano", "--images", "2", "--rounds", "1"])
