@@ -206,7 +206,7 @@ def _sides(samples: Sequence[Sample]) -> tuple[list[Sample], list[Sample]]:
 
 
 def _items(samples: Sequence[Sample], setting: Setting, transform: Callable) -> Dataset:
-    from tasks.retrieval_items import RetrievalItems
+    from tasks.items.retrieval import RetrievalItems
     from tasks.text import TextField
 
     text = TextField(tokenizer=setting.tokenizer, length=setting.recipe.max_tokens)

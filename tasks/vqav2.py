@@ -216,8 +216,8 @@ class VQAv2(TaskAdapter):
     def _items(
         self, samples: Sequence[Sample], setting: Setting, transform: Any, vocabulary: Vocabulary | None = None
     ) -> Dataset:
+        from tasks.items.questions import QuestionItems
         from tasks.text import TextField
-        from tasks.vqa_items import QuestionItems
 
         text = TextField(tokenizer=setting.tokenizer, length=MAX_TOKENS)
         return QuestionItems(samples, setting.root, transform=transform, text=text, vocabulary=vocabulary)

@@ -9,7 +9,7 @@ from backbones import InputError
 from backbones.tokenizer import Tokenizer
 from tasks.adapter import Sample
 from tasks.images import square
-from tasks.retrieval_items import RetrievalItems
+from tasks.items.retrieval import RetrievalItems
 from tasks.text import TextField
 from tests.spm import train
 from tests.tasks.captioned import write_flickr30k
