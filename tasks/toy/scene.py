@@ -9,6 +9,7 @@ import math
 import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
@@ -45,6 +46,8 @@ DISTRACTOR_SIZE = (0.12, 0.2)
 DISTRACTORS = (2, 6)
 TILT = math.pi / 4  # shapes stand within this of upright, either way
 PITCH = (0.07, 0.14)
+
+Option = TypeVar("Option")
 
 
 @dataclass(frozen=True)
@@ -101,20 +104,21 @@ def sample_scene(rng: np.random.Generator, *, subject: str | None = None) -> Sce
     colour gives it away.
     """
     background = _texture(rng, list(BACKGROUNDS))
-    shape = _pick(rng, SHAPES)
+    shape = pick(rng, SHAPES)
     shape = subject or shape
     size = math.sqrt(rng.uniform(*SUBJECT_AREA) / unit_area(shape))
     things = [_thing(rng, shape, size=size, margin=SUBJECT_MARGIN)]
     clutter = []
     for _ in range(rng.integers(*DISTRACTORS, endpoint=True)):
         whole = rng.random() < 0.5
-        shape = _pick(rng, SHAPES if whole else FRAGMENTS)
+        shape = pick(rng, SHAPES if whole else FRAGMENTS)
         size = rng.uniform(*DISTRACTOR_SIZE)
         (things if whole else clutter).append(_thing(rng, shape, size=size, margin=size / 2))
     return Scene(background, tuple(things), tuple(clutter))
 
 
-def _pick(rng: np.random.Generator, options: Iterable[str]) -> str:
+def pick(rng: np.random.Generator, options: Iterable[Option]) -> Option:
+    """One of `options`, each as likely."""
     options = list(options)
     return options[rng.integers(len(options))]
 
@@ -122,7 +126,7 @@ def _pick(rng: np.random.Generator, options: Iterable[str]) -> str:
 def _texture(rng: np.random.Generator, colours: list[str]) -> Texture:
     first, second = rng.permutation(len(colours))[:2]
     return Texture(
-        material=_pick(rng, MATERIALS),
+        material=pick(rng, MATERIALS),
         colour=colours[first],
         accent=colours[second],
         pitch=rng.uniform(*PITCH),

@@ -1,0 +1,50 @@
+"""Files that are there whole or not at all, so that an interrupted drawing can go on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from tasks.adapter import Progress
+from tasks.toy.draw import draw
+from tasks.toy.folder import partial_name
+from tasks.toy.scene import Scene
+
+QUALITY = 92  # of the JPEG files
+FORMATS = {".jpg": "JPEG", ".JPEG": "JPEG", ".png": "PNG"}
+
+
+def save_picture(path: Path, scene: Scene, *, image_size: int) -> None:
+    """Draw `scene`, unless the file is there."""
+    if path.exists():
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = partial_name(path)
+    image = Image.fromarray(draw(scene, size=image_size))
+    image.save(partial, FORMATS[path.suffix], **({"quality": QUALITY} if path.suffix != ".png" else {}))
+    partial.replace(path)
+
+
+def save_json(path: Path, content: Any) -> None:
+    save_text(path, json.dumps(content))
+
+
+def save_lines(path: Path, rows: Iterable[Any]) -> None:
+    """A JSON text per line."""
+    save_text(path, "".join(json.dumps(row) + "\n" for row in rows))
+
+
+def save_text(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = partial_name(path)
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)
+
+
+def numbers(count: int, title: str, progress: Progress | None) -> Iterable[int]:
+    """0 to `count` - 1, with a progress bar where one is wanted."""
+    return progress(range(count), title) if progress else range(count)
