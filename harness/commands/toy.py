@@ -8,7 +8,7 @@ HELP = "draw the toy data set in the benchmarks' own file formats"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("root", metavar="ROOT", help="folder to write; a data root for every task it covers")
+    parser.add_argument("root", metavar="ROOT", help="folder to write; a data root for every task with data there")
     parser.add_argument("--seed", type=int, default=0)
 
 
@@ -17,4 +17,4 @@ def run(args: argparse.Namespace) -> Answer:
     from tasks import toy
 
     written = {name: str(path) for name, path in toy.write(args.root, seed=args.seed, progress=track).items()}
-    return Answer(written, table("Toy data", ("task", "folder"), list(written.items())))
+    return Answer(written, table("Toy data", ("data set", "folder"), list(written.items())))

@@ -14,9 +14,9 @@ from tasks.toy.shapes import SHAPES
 
 PEOPLE = 10
 SYNONYMS = {
-    "checkered": "checks", "crescent": "moon", "cross": "plus", "dotted": "dots", "large": "big", "plain": "none",
-    "purple": "violet", "ring": "donut", "rose": "pink", "silver": "gray", "small": "little", "striped": "stripes",
-    "teal": "turquoise", **{str(number): NUMBERS[number] for number in range(1, 6)},
+    "checkered": "checks", "crescent": "moon", "cross": "plus", "dotted": "dots", "gray": "grey", "large": "big",
+    "plain": "none", "purple": "violet", "ring": "donut", "small": "little", "striped": "stripes", "teal": "turquoise",
+    **{str(number): NUMBERS[number] for number in range(1, 6)},
 }  # fmt: skip
 WAYS = ("same", "reworded", "otherwise written", "wrong")
 SHARES = (0.76, 0.12, 0.06, 0.06)

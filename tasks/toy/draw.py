@@ -4,12 +4,12 @@ import math
 
 import numpy as np
 
-from tasks.toy.scene import BACKGROUNDS, COLOURS, Scene, Texture, Thing
+from tasks.toy.scene import BACKGROUNDS, COLOURS, GROUNDS, Scene, Texture, Thing
 from tasks.toy.shapes import FRAGMENTS, SHAPES
 from tasks.toy.textures import accent_share
 
 _OUTLINES = SHAPES | FRAGMENTS
-_PALETTE = {name: np.array(rgb, np.float32) for name, rgb in (COLOURS | BACKGROUNDS).items()}
+_PALETTE = {name: np.array(rgb, np.float32) for name, rgb in (COLOURS | BACKGROUNDS | GROUNDS).items()}
 
 Window = tuple[slice, slice]
 

@@ -23,11 +23,9 @@ DIRECTORIES = 8  # over which the training images are spread
 def write(folder: Path, sizes: Mapping[str, int], *, seed: int, image_size: int, progress: Progress | None) -> None:
     """Write the images, and `folder/nlvr/nlvr2/data/{train,dev,test1}.json`."""
     for split, count in sizes.items():
-        taken: set[str] = set()  # consistency is over the examples of a sentence, so no two groups share one
         rows = []
         for index in numbers(count, f"draw nlvr2 {split}", progress):
-            group = sample_group(generator(seed, f"nlvr2/{split}", index), taken)
-            taken |= {statement.text for statement in group.statements}
+            group = sample_group(generator(seed, f"nlvr2/{split}", index))
             rows += examples(group, split=split, index=index)
             for pair, scenes in enumerate(group.pairs):
                 for side, scene in enumerate(scenes):

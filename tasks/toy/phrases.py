@@ -13,8 +13,8 @@ from tasks.toy.still_life import CLEAR, DIAMETERS, MATERIALS, Palette, size_of
 NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 PATTERNS = {material: "plain" if material == "solid" else material for material in MATERIALS}
 
-# How much a phrase says; what is left out is open. Colours alone are the easiest to see.
-FORMS = (("colour",), ("shape",), ("colour", "shape"), ("material", "shape"), ("size", "shape"))
+# How much a phrase says; what is left out is open. Colours alone are the easiest to see, so they come twice.
+FORMS = (("colour",), ("colour",), ("shape",), ("colour", "shape"), ("material", "shape"), ("size", "shape"))
 
 
 @dataclass(frozen=True)

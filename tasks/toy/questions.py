@@ -19,14 +19,16 @@ from tasks.toy.phrases import (
     of,
     relates,
 )  # fmt: skip
-from tasks.toy.scene import Scene, Thing, pick
-from tasks.toy.still_life import DIAMETERS, FAMILIAR, GROUNDS, PAINTS, Palette, size_of
+from tasks.toy.scene import GROUNDS, Scene, Thing, pick
+from tasks.toy.still_life import DIAMETERS, FAMILIAR, PAINTS, Palette, size_of
 
 PALETTE = Palette(shapes=FAMILIAR)
 YES_NO = ("yes", "no")
 LEAD = 2  # by how many uses an answer may be ahead of its template's rarest
-OFFICIAL_TYPES = ("are the", "are there", "how many", "is the", "is there", "is there a", "what color are the",
-                  "what color is the", "what is", "what")  # fmt: skip
+OFFICIAL_TYPES = (
+    "are the", "are there", "are there any", "how many", "is the", "is there", "is there a", "what",
+    "what color are the", "what color is the", "what is",
+)  # fmt: skip
 
 
 class Question(NamedTuple):
@@ -62,7 +64,11 @@ class Interviewer:
         self._uses = [Counter(dict.fromkeys(template.answers, 0)) for template in _TEMPLATES]
 
     def ask(self, rng: np.random.Generator, scene: Scene, answer_types: Sequence[str]) -> list[Question]:
-        """A question of each type, in order, no template twice; where no number is right, something else is asked."""
+        """Up to three questions, one of each type, no template twice.
+
+        Where a type has nothing balanced to ask about the scene, a question with "yes" or "no" takes its place: three
+        templates always have both answers.
+        """
         asked: dict[int, Question] = {}
         for wanted in answer_types:
             index, answer, text = self._choose(rng, scene, wanted, asked) or self._choose(rng, scene, "yes/no", asked)
@@ -260,7 +266,7 @@ _TEMPLATES = (
     _Template("yes/no", YES_NO, _same_colour),
     _Template("number", ("0", "1", "2", "3"), _how_many),
     _Template("number", ("2", "3", "4", "5"), _how_many_things),
-    _Template("other", GROUNDS, _background),
+    _Template("other", tuple(GROUNDS), _background),
     _Template("other", PAINTS, _colour),
     _Template("other", FAMILIAR, _shape),
     _Template("other", tuple(PATTERNS.values()), _pattern),

@@ -38,6 +38,15 @@ BACKGROUNDS: dict[str, tuple[int, int, int]] = {
 }
 """The named colours of backgrounds: pale ones, so that no outline is lost."""
 
+GROUNDS: dict[str, tuple[int, int, int]] = {
+    "cyan": (120, 214, 240),
+    "gray": (160, 160, 166),
+    "pink": (250, 160, 190),
+    "white": (248, 248, 246),
+    "yellow": (250, 220, 90),
+}
+"""The named colours of backgrounds that are talked about: told apart at a glance, and none is a thing's."""
+
 MATERIALS = ("solid", "striped", "dotted", "checkered", "gradient", "noisy")
 
 SUBJECT_AREA = (0.1, 0.155)  # of the picture, whatever the shape: 0.36 (circle) to 0.70 (triangle) of its side

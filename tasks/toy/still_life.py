@@ -12,14 +12,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tasks.toy.scene import BACKGROUNDS, COLOURS, Scene, Texture, Thing, pick
+from tasks.toy.scene import COLOURS, GROUNDS, Scene, Texture, Thing, pick
 from tasks.toy.shapes import SHAPES
 
 NOVEL = ("arrow", "crescent", "heart")
 """Shapes that no picture of the `coco` folder shows; NoCaps asks for them."""
 
 FAMILIAR = tuple(shape for shape in SHAPES if shape not in NOVEL)
-GROUNDS = tuple(name for name in BACKGROUNDS if name not in ("sky", "white"))  # "a sky ground" would be misread
 MATERIALS = ("solid", "striped", "dotted", "checkered")
 INK = "black"  # of every pattern; a second bright colour would leave open which one the thing has, a pale one its shape
 PAINTS = tuple(name for name in COLOURS if name != INK)
@@ -39,7 +38,7 @@ class Palette:
 
     shapes: tuple[str, ...] = tuple(SHAPES)
     colours: tuple[str, ...] = PAINTS
-    grounds: tuple[str, ...] = GROUNDS
+    grounds: tuple[str, ...] = tuple(GROUNDS)
 
 
 def size_of(thing: Thing) -> str:

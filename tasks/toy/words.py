@@ -23,4 +23,4 @@ def sentences(rounds: int = ROUNDS) -> Iterator[str]:
         for question in interviewer.ask(rng, sample_still_life(rng, PALETTE), ("yes/no", "other", "number")):
             yield question.text
             yield question.answer
-        yield from (statement.text for statement in sample_group(rng, set()).statements)
+        yield from (statement.text for statement in sample_group(rng).statements)
