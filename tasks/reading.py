@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -41,6 +43,18 @@ def read_text(path: Path, *, what: str) -> str:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path} ({what}) cannot be read: {error}.") from error
+
+
+@contextlib.contextmanager
+def collector_paused() -> Iterator[None]:
+    """Read without the cycle collector, which would walk through all that is read so far again and again."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def read_lines(path: Path, *, what: str) -> Iterator[tuple[str, Any]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -28,41 +28,44 @@ class Vocabulary:
     def ids(self) -> dict[str, int]:
         return {answer: number for number, answer in enumerate(self.answers)}
 
-    def targets(self, given: Iterable[str]) -> dict[str, float]:
+    def targets(self, given: Sequence[str]) -> dict[str, float]:
         """BEiT-3's soft label: what each of the given answers that is in the vocabulary is worth, in (0, 1].
 
         The people's answers are looked up as they wrote them, as in the official code: "two" earns nothing for "2".
         """
-        counts = Counter(given)
-        return {answer: _WORTH.get(count, 1.0) for answer, count in counts.items() if answer in self.ids}
+        ids = self.ids
+        return {answer: _WORTH.get(given.count(answer), 1.0) for answer in dict.fromkeys(given) if answer in ids}
 
 
-def available(root: Path, annotations: Iterable[Path]) -> bool:
+def available(root: Path, sources: Iterable[Path]) -> bool:
     """Whether `read` finds its files."""
-    return (root / LABEL_FILE).is_file() or all(file.is_file() for file in annotations)
+    return (root / LABEL_FILE).is_file() or all(file.is_file() for file in sources)
 
 
-def read(root: Path, annotations: Iterable[Path]) -> Vocabulary:
+def read(root: Path, sources: Iterable[Path], *, known: Mapping[Path, Iterable[str]] | None = None) -> Vocabulary:
     """The vocabulary of a data folder: `answer2label.txt` when it is there, else made from the annotations.
 
     Made as in the official code, so that the ids are those of the released heads: the most frequent answer to each
     question, normalised; those that occur nine times or more, in the order of their first appearance.
 
     Args:
-        annotations: the training set's annotation files, then the validation set's.
+        sources: the training set's annotation file, then the validation set's.
+        known: each question's most frequent answer in those of the files that are read already.
 
     Raises:
         InputError: a file is absent or wrong, or no answer is frequent enough.
     """
     if (root / LABEL_FILE).is_file():
         return _from_label_file(root / LABEL_FILE)
-    files = list(annotations)
+    files, known = list(sources), known or {}
     if absent := [str(file) for file in files if not file.is_file()]:
         raise InputError(
             f"The answers to choose from are made of the annotations, of which {' and '.join(absent)} is absent. Put "
             f"it there, or an {LABEL_FILE} into {root}."
         )
-    counts = Counter(normalize_word(answer) for file in files for answer in _most_frequent_answers(file))
+    counts: Counter[str] = Counter()
+    for file in files:
+        counts.update(map(normalize_word, known[file] if file in known else _most_frequent_answers(file)))
     answers = tuple(answer for answer, count in counts.items() if count >= RAREST)
     if not answers:
         raise InputError(

@@ -55,6 +55,7 @@ class Annotation(NamedTuple):
     question_type: str
     answer_type: str  # "yes/no", "number" or "other"
     answers: list[str]  # as the people wrote them
+    most_frequent: str
 
 
 @dataclass(frozen=True)
@@ -185,9 +186,10 @@ def _annotation(row: Any, where: str) -> Annotation:
     answers = field(row, "answers", where=where)
     if not isinstance(answers, list) or not all(isinstance(answer, str) for answer in answers):
         raise InputError(f"{where} has no list of answers under 'answers': {str(answers)[:80]}. Download it again.")
-    question_type, answer_type = (str(field(row, name, where=where)) for name in ("question_type", "answer_type"))
-    number = _number(row, "question_id", where)
-    return Annotation(number, sys.intern(question_type), sys.intern(answer_type), answers)
+    names = ("question_type", "answer_type", "multiple_choice_answer")
+    texts = [sys.intern(str(field(row, name, where=where))) for name in names]
+    question_type, answer_type, most_frequent = texts
+    return Annotation(_number(row, "question_id", where), question_type, answer_type, answers, most_frequent)
 
 
 def _number(row: Any, name: str, where: str) -> int:

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 from backbones.errors import InputError, UsageError
 from tasks import vqa_answers, vqa_data
 from tasks.adapter import Finding, Metric, Progress, Sample, Setting, Split, Submission, TaskAdapter
-from tasks.reading import field, read_json
+from tasks.reading import collector_paused, field, read_json
 from tasks.recipe import Recipe
 from tasks.vqa_answers import Vocabulary
+from tasks.vqa_data import Part
 
 if TYPE_CHECKING:
     from torch import nn
@@ -69,7 +70,7 @@ RECIPES = {
         rand_augment=False, micro_batch=2, checkpoint_activations=True,
     ),
     "nano": VQARecipe(
-        name="multiway_nano_vqav2", source="ours, for two laptop cores and the toy data", image_size=64, epochs=8,
+        name="multiway_nano_vqav2", source="ours, for two laptop cores and the toy data", image_size=64, epochs=6,
         warmup_epochs=1, batch_size=64, lr=1e-3, layer_decay=1.0, weight_decay=0.05, drop_path=0.0, clip_grad=3.0,
         rand_augment=False, micro_batch=64, workers=1,
     ),
@@ -81,7 +82,8 @@ class VQAv2(TaskAdapter):
 
     Training is BEiT-3's: train2014 and val2014 without the held-out images (`rest_val`), questions without an answer
     in the vocabulary left out. For layouts see `tasks.vqa_data`; the official files win over the index files, which
-    have no more than soft labels and so allow `soft_score` alone.
+    have no more than soft labels and so allow `soft_score` alone. What an answer is worth to `soft_score` is part of
+    the truth, so a split's data hash differs between a folder with the vocabulary and one without.
     """
 
     name = "vqav2"
@@ -164,17 +166,18 @@ class VQAv2(TaskAdapter):
 
     def samples(self, root: Path, split: str) -> list[Sample]:
         self.split(split)
-        samples = self._from_parts(root, split) if _has_parts(root, split) else self._from_indexes(root, split)
+        with collector_paused():
+            samples = self._from_parts(root, split) if _has_parts(root, split) else self._from_indexes(root, split)
         if not samples:
             raise InputError(f"Split {split} under {root} has no questions. Put the complete files there.")
         vqa_data.require_distinct(samples, split)
         return samples
 
     def _from_parts(self, root: Path, split: str) -> list[Sample]:
-        needs_vocabulary = split == "train"
-        known = needs_vocabulary or vqa_answers.available(root, _annotation_files(root))
-        vocabulary = _vocabulary(root) if known else None
-        *others, last = [vqa_data.read_part(root, part).samples(vocabulary) for part in PARTS[split]]
+        parts = [vqa_data.read_part(root, part) for part in PARTS[split]]
+        needed = split == "train" or vqa_answers.available(root, _annotation_files(root))
+        vocabulary = _vocabulary(root, parts) if needed else None
+        *others, last = [part.samples(vocabulary) for part in parts]
         if split not in ("train", "rest_val"):
             return last
         held_out = vqa_data.held_out_images(root, (sample.annotation["image"] for sample in last))
@@ -228,9 +231,12 @@ class VQAv2(TaskAdapter):
         return VisualQuestionAnswering(backbone, answers=_vocabulary(setting.root).answers)
 
     def score(self, predictions: Mapping[str, Mapping[str, Any]], samples: Sequence[Sample]) -> list[Measurement]:
+        if any(sample.annotation is None for sample in samples):
+            raise UsageError(f"The answers to test questions are not public: submit the predictions to {SERVER}.")
         answers = [_answer(predictions[sample.id], sample.id) for sample in samples]
         truths = [sample.annotation for sample in samples]
-        return [*_accuracies(answers, truths), _soft_score(answers, truths)]
+        with collector_paused():
+            return [*_accuracies(answers, truths), _soft_score(answers, truths)]
 
     def read_official(self, path: Path) -> list[dict[str, Any]]:
         """Records of a results file of the VQA challenge: a JSON list of {"question_id": …, "answer": "…"}."""
@@ -263,8 +269,14 @@ def _annotation_files(root: Path) -> list[Path]:
     return [vqa_data.annotations_file(root, part) for part in vqa_data.LABELLED]
 
 
-def _vocabulary(root: Path) -> Vocabulary:
-    return vqa_answers.read(root, _annotation_files(root))
+def _vocabulary(root: Path, parts: Sequence[Part] = ()) -> Vocabulary:
+    """The answers to choose from; `parts` are those that are read already."""
+    known = {
+        vqa_data.annotations_file(root, part.name): [annotation.most_frequent for annotation in part.annotations]
+        for part in parts
+        if part.annotations is not None
+    }
+    return vqa_answers.read(root, _annotation_files(root), known=known)
 
 
 def _has_parts(root: Path, split: str) -> bool:

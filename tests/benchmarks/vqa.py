@@ -7,6 +7,9 @@ included. The exit status is 1 when it takes more than 20 s or 2 GiB.
     python -m tests.benchmarks.vqa
 
 Last figures:
+    Two cores of an AMD EPYC, busy with other work (load 4): 19.1 s, of which 15.2 s of the processor; 1.50 GiB. Half
+    of it goes into parsing 0.6 GB of JSON, 2 s into importing PyTorch, 1 s each into hashing the samples and the
+    bootstrap.
 """
 
 from __future__ import annotations
@@ -66,9 +69,10 @@ def _write_part(folder: Path, part: str, count: int, *, images: int, first: int,
 
 
 def _answers(rng: random.Random) -> dict:
-    """Half agree; the other answers are rare ones, as many of the real ones are."""
+    """Three different answers a question in the mean, as in the real set, those of the minority mostly rare ones."""
     most = WORDS[int(len(WORDS) * rng.random() ** 3)]
-    given = [most if rng.random() < 0.5 else f"{rng.choice(WORDS)} {rng.randrange(20)}" for _ in range(10)]
+    agreeing = rng.choice((1, 1, 0.9, 0.7, 0.3))
+    given = [most if rng.random() < agreeing else f"{rng.choice(WORDS)} {rng.randrange(20)}" for _ in range(10)]
     return {
         "question_type": "what is",
         "answer_type": rng.choice(("yes/no", "number", "other")),
@@ -83,11 +87,11 @@ def measure(*, questions: int, training: int, images: int) -> Report:
     """Score once and report time and memory."""
     with tempfile.TemporaryDirectory() as folder:
         predictions = write(Path(folder) / "coco", questions=questions, training=training, images=images)
-        seconds, gibibytes, rows = _score(predictions, Path(folder) / "coco")
+        row = _score(predictions, Path(folder) / "coco")
     return Report(
         title=f"harness score vqav2 --split val: {questions:,} questions",
-        rows=[{"questions": questions, "seconds": seconds, "peak memory (GiB)": gibibytes, "rows": rows}],
-        missed=missed(seconds, gibibytes),
+        rows=[{"questions": questions, **row}],
+        missed=missed(row["seconds"], row["peak memory (GiB)"]),
     )
 
 
@@ -97,8 +101,8 @@ def missed(seconds: float, gibibytes: float) -> list[str]:
     return found + ([f"{gibibytes:.2f} GiB, target {GIBIBYTES} GiB"] if gibibytes > GIBIBYTES else [])
 
 
-def _score(predictions: Path, data: Path) -> tuple[float, float, int]:
-    """Seconds, largest memory in GiB and rows of the command."""
+def _score(predictions: Path, data: Path) -> dict[str, float]:
+    """What the command took: the processor's time too, which a machine that does other things stretches less."""
     command = [sys.executable, "-m", "harness", "score", "vqav2", str(predictions), "--data", str(data)]
     began = time.perf_counter()
     with subprocess.Popen([*command, "--split", "val", "--json"], cwd=REPOSITORY, stdout=subprocess.PIPE) as process:
@@ -108,7 +112,12 @@ def _score(predictions: Path, data: Path) -> tuple[float, float, int]:
         process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise SystemExit(f"harness score ended with status {process.returncode}.")
-    return seconds, usage.ru_maxrss / 2**20, sum(row["value"] is not None for row in json.loads(answer))
+    return {
+        "seconds": seconds,
+        "of the processor": usage.ru_utime + usage.ru_stime,
+        "peak memory (GiB)": usage.ru_maxrss / 2**20,
+        "metrics": sum(row["value"] is not None for row in json.loads(answer)),
+    }
 
 
 def main(argv: Sequence[str] | None = None) -> int:
