@@ -551,7 +551,6 @@ def test_answers_that_depend_on_question_and_image_are_learnt(colours: Path, spm
     assert scores["accuracy"].value > 90
 
 
-@pytest.mark.slow
 def test_real_photographs_go_the_full_way(truth: Path, tmp_path: Path, spm: Path) -> None:
     """Real questions on photographs of every shape, with RandAugment: two steps, predictions, scores."""
     data = question_folder(truth, tmp_path / "data" / "coco")
