@@ -9,9 +9,9 @@ from backbones import InputError
 from backbones.tokenizer import EOS, Tokenizer
 from tasks.adapter import Sample
 from tasks.images import square
+from tasks.items.questions import QuestionItems
 from tasks.text import TextField
 from tasks.vqa_answers import Vocabulary
-from tasks.vqa_items import QuestionItems
 from tests.questions import draw, image_name
 
 
