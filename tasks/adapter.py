@@ -29,15 +29,15 @@ How each kind of benchmark goes through the contract (`unit` is what the bootstr
                          submission  zip of PNG maps
     coco_captioning,     sample id   image id
     nocaps               record      caption: text
-                         score       CIDEr, METEOR, ROUGE-L -> means; BLEU n-gram counts
-                                     -> ratios of sums                                   unit: image
+                         score       CIDEr, ROUGE-L, SPICE -> means; BLEU and METEOR counts
+                                     -> formulas of their sums                           unit: image
                          submission  results json
-    *_retrieval          sample id   image:ID or text:ID
-                         record      feature f4 [dim] (array)
+    *_retrieval,         sample id   image:ID or text:ID
+    flickr30k_zero_shot  record      feature f4 [dim] (array)
                          score       rank of the first right match -> hits at 1, 5, 10   unit: image with its texts
                          submission  none
     vqav2                sample id   question id
-                         record      answer: text
+                         record      answer: text, score: its probability
                          score       leave-one-out accuracy -> means, by answer type     unit: image
                          submission  json of {question_id, answer}
     nlvr2                sample id   identifier

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from tasks.models.answerer import VisualQuestionAnswering
     from tasks.statistics import Measurement
 
-MAX_TOKENS = 64  # of a question, <s> and </s> included; the official default
 SERVER = "EvalAI challenge 830"
 ANSWER_TYPES = ("yes/no", "number", "other")
 # Where each split's questions are: official parts, or index files when those are all that there is.
@@ -46,6 +45,9 @@ OFFICIAL_SIZES = {"train2014": 443_757, "val2014": 214_354, "test-dev2015": 107_
 
 @dataclass(frozen=True, kw_only=True)
 class VQARecipe(Recipe):
+    """Fine-tuning on questions."""
+
+    max_tokens: int = 64  # of a question, <s> and </s> included
     rand_augment: bool = True
 
 
@@ -222,7 +224,7 @@ class VQAv2(TaskAdapter):
         from tasks.items.questions import QuestionItems
         from tasks.text import TextField
 
-        text = TextField(tokenizer=setting.tokenizer, length=MAX_TOKENS)
+        text = TextField(tokenizer=setting.tokenizer, length=setting.recipe.max_tokens)
         return QuestionItems(samples, setting.root, transform=transform, text=text, vocabulary=vocabulary)
 
     def model(self, backbone: nn.Module, setting: Setting) -> VisualQuestionAnswering:

@@ -9,6 +9,7 @@ HELP = "draw the toy data set in the benchmarks' own file formats"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("root", metavar="ROOT", help="folder to write; a data root for every task with data there")
+    parser.add_argument("sets", metavar="SET", nargs="*", help="imagenet, nlvr2, coco, flickr30k, nocaps (default: all)")
     parser.add_argument("--seed", type=int, default=0)
 
 
@@ -16,5 +17,6 @@ def run(args: argparse.Namespace) -> Answer:
     from harness.progress import track
     from tasks import toy
 
-    written = {name: str(path) for name, path in toy.write(args.root, seed=args.seed, progress=track).items()}
+    folders = toy.write(args.root, tasks=args.sets or toy.FOLDERS, seed=args.seed, progress=track)
+    written = {name: str(path) for name, path in folders.items()}
     return Answer(written, table("Toy data", ("data set", "folder"), list(written.items())))
