@@ -43,13 +43,16 @@ def find() -> Java:
         InputError: none does.
     """
     tried = []
-    for path in _places():
+    for place in _places():
+        path = str(Path(place).absolute())  # the tools run in other folders
         try:
-            told = subprocess.run([path, "-version"], capture_output=True, text=True, timeout=30, check=True)
+            told = subprocess.run([path, "-version"], capture_output=True, timeout=30, check=True)
         except (OSError, subprocess.SubprocessError) as error:
             tried.append(f"{path} ({error})")
             continue
-        lines = (told.stderr + told.stdout).splitlines()  # other lines name JAVA_TOOL_OPTIONS
+        lines = (
+            (told.stderr + told.stdout).decode("utf-8", "replace").splitlines()
+        )  # other lines name JAVA_TOOL_OPTIONS
         return Java(path, next((line for line in lines if " version " in line), f"{path}, version unknown"))
     raise InputError(
         "Caption scores need Java (the PTB tokenizer and METEOR are Java programs), and none runs here: "

@@ -28,6 +28,16 @@ def test_java_of_the_path(fake_java: FakeJava, monkeypatch: pytest.MonkeyPatch) 
     assert java.find().path == str(program)
 
 
+def test_a_relative_java_home_runs_in_another_folder(
+    fake_java: FakeJava, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    fake_java("print('ran')")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("JAVA_HOME", "home")
+    with java.running("Tool", []) as run:
+        assert run.output() == "ran\n"
+
+
 def test_java_of_the_package_where_the_machine_has_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("JAVA_HOME", str(tmp_path))
     monkeypatch.setenv("PATH", str(tmp_path))
