@@ -39,26 +39,24 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> 
 
 
 def _number(row: ResultRow) -> tuple[str, str]:
-    """The value and its interval, or why there is none."""
+    """The value and its interval; a value that could not be computed is a dash."""
     if row.value is None:
-        return "–", row.note
+        return "–", ""
     return f"{row.value:.3f} {'%' if row.unit == 'percent' else row.unit}", f"{row.low:.3f} – {row.high:.3f}"
 
 
 def rows_table(title: str, rows: Sequence[ResultRow]) -> Callable[[Console], None]:
-    """Result rows: the number, its interval and what it is over."""
-    return table(
+    """Result rows: the number, its interval and what it is over; below, why there is no number."""
+    numbers = table(
         title,
         ("task", "split", "metric", "value", "95% interval", "n", "backbone"),
-        [
-            (
-                row.task,
-                row.split,
-                row.metric,
-                *_number(row),
-                f"{row.n:,}",
-                row.backbone,
-            )
-            for row in rows
-        ],
+        [(row.task, row.split, row.metric, *_number(row), f"{row.n:,}", row.backbone) for row in rows],
     )
+
+    def show(console: Console) -> None:
+        numbers(console)
+        for row in rows:
+            if row.note:
+                console.print(f"{row.metric}: {row.note}", markup=False)
+
+    return show

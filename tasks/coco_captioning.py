@@ -35,7 +35,7 @@ def official(name: str, **numbers: Any) -> CaptioningRecipe:
 
 
 NANO = CaptioningRecipe(
-    name="multiway_nano_coco_captioning", source="ours, for two laptop cores and the toy data", image_size=64, epochs=8,
+    name="multiway_nano_coco_captioning", source="ours, for two laptop cores and the toy data", image_size=64, epochs=3,
     warmup_epochs=1, batch_size=64, lr=1e-3, drop_path=0.0, clip_grad=3.0, rand_augment=False, max_tokens=64,
     micro_batch=64, workers=1,
 )  # fmt: skip

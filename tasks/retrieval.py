@@ -86,6 +86,8 @@ class Retrieval(TaskAdapter):
         """The images of a split from Karpathy's json."""
 
     def check(self, root: Path, *, decode: bool, progress: Progress) -> list[Finding]:
+        from tasks.images import missing_images
+
         findings = []
         for split in self.splits:
             try:
@@ -95,7 +97,8 @@ class Retrieval(TaskAdapter):
                 continue
             findings.append(Finding(True, f"{split}: {_counted(images, self.sizes[split])}"))
             findings += _check_captions(images, split)
-            findings += _check_images(root, images, split, decode=decode, progress=progress)
+            paths = [root / image.path for image in images]
+            findings += missing_images(paths, split, decode=decode, progress=progress)
         return findings
 
     def captioned_images(self, root: Path, split: str) -> list[CaptionedImage]:
@@ -265,17 +268,3 @@ def _check_captions(images: Sequence[CaptionedImage], split: str) -> list[Findin
     if empty:
         findings.append(Finding(False, f"{split}: {len(empty):,} empty captions, such as sentence {empty[0]}. {mend}"))
     return findings
-
-
-def _check_images(
-    root: Path, images: Sequence[CaptionedImage], split: str, *, decode: bool, progress: Progress
-) -> list[Finding]:
-    paths = [root / image.path for image in images]
-    if decode:
-        from tasks.images import broken_images
-
-        return [Finding(False, reason) for reason in broken_images(progress(paths, f"decode {split}"))]
-    absent = [str(path) for path in paths if not path.is_file()]
-    if not absent:
-        return []
-    return [Finding(False, f"{split}: {len(absent):,} images absent, such as {absent[0]}. Restore them.")]

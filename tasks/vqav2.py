@@ -133,6 +133,8 @@ class VQAv2(TaskAdapter):
         return findings
 
     def _check_part(self, root: Path, part: str, *, decode: bool, progress: Progress) -> list[Finding]:
+        from tasks.images import missing_images
+
         file = vqa_data.questions_file(root, part)
         if not file.is_file():
             needed = part in vqa_data.LABELLED and not any(root.glob("vqa.*.jsonl"))
@@ -151,9 +153,12 @@ class VQAv2(TaskAdapter):
                 findings.append(Finding(True, f"held-out images: {len(held_out):,}, from {source}"))
             except InputError as error:
                 findings.append(Finding(False, str(error)))
-        return findings + _check_images(root, images, part, decode=decode, progress=progress)
+        paths = [root / image for image in images]
+        return findings + missing_images(paths, part, decode=decode, progress=progress)
 
     def _check_index(self, root: Path, split: str, *, decode: bool, progress: Progress) -> list[Finding]:
+        from tasks.images import missing_images
+
         try:
             samples = self.samples(root, split)
         except InputError as error:
@@ -163,7 +168,7 @@ class VQAv2(TaskAdapter):
         limits = ", no official accuracy" if self.splits[split].labels else ""
         return [
             Finding(True, f"{split}: {count} on {len(images):,} images, from index files alone: token ids{limits}"),
-            *_check_images(root, images, split, decode=decode, progress=progress),
+            *missing_images([root / image for image in images], split, decode=decode, progress=progress),
         ]
 
     def samples(self, root: Path, split: str) -> list[Sample]:
@@ -291,19 +296,6 @@ def _counted(count: int, official: int | None) -> str:
     if official is None:
         return f"{count:,} questions"
     return f"{count:,} questions ({'the official number' if count == official else f'official: {official:,}'})"
-
-
-def _check_images(root: Path, images: Sequence[str], part: str, *, decode: bool, progress: Progress) -> list[Finding]:
-    paths = [root / image for image in images]
-    if decode:
-        from tasks.images import broken_images
-
-        return [Finding(False, reason) for reason in broken_images(progress(paths, f"decode {part}"))]
-    absent = [str(path) for path in paths if not path.is_file()]
-    if not absent:
-        return []
-    named = f"{', '.join(absent[:3])}{' …' if len(absent) > 3 else ''}"
-    return [Finding(False, f"{part}: {len(absent):,} image(s) absent: {named}. Restore them.")]
 
 
 def _answer(record: Mapping[str, Any], question: str) -> str:

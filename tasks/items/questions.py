@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 
 from tasks.adapter import Sample
 from tasks.images import open_image
-from tasks.text import TextField, pad
+from tasks.text import TextField, collate
 from tasks.vqa_answers import Vocabulary
 
 
@@ -21,6 +21,8 @@ class QuestionItems(Dataset):
     Args:
         vocabulary: for training, whose samples know what each answer is worth; None without targets.
     """
+
+    collate = staticmethod(collate)
 
     def __init__(
         self,
@@ -49,12 +51,6 @@ class QuestionItems(Dataset):
         if self._vocabulary is not None:
             item["target"] = _dense(sample.annotation["targets"], self._vocabulary)
         return item
-
-    @staticmethod
-    def collate(items: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
-        """A batch: `image`, `target`, and `text` with `text_padding` as `tasks.text.pad` gives them."""
-        batch = {name: torch.stack([item[name] for item in items]) for name in items[0] if name != "text"}
-        return batch | pad([item["text"] for item in items])
 
 
 def _dense(targets: dict[str, float], vocabulary: Vocabulary) -> Tensor:

@@ -180,7 +180,7 @@ def test_an_absent_image_is_told(root: Path, spm: Path, tmp_path: Path, capsys: 
     gone.unlink()
     findings = harness.check("coco_retrieval", data=root)["coco_retrieval"]
     assert [finding.text for finding in findings if not finding.ok] == [
-        f"test: 1 images absent, such as {gone}. Restore them."
+        f"test: 1 of 8 images absent, such as {gone}. Restore them."
     ]
     arguments = ["run", "coco_retrieval", "--backbone", "multiway_nano", "--data", str(root), "--out", str(tmp_path)]
     changes = [part for change in FAST for part in ("--set", change)]
