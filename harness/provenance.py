@@ -17,7 +17,10 @@ from tasks.recipe import Recipe
 
 PACKAGE = "multiway-harness"
 # Libraries whose version can move a number.
-LIBRARIES = ("torch", "torchvision", "timm", "pillow", "numpy", "mmengine", "mmcv-lite", "mmdet", "mmsegmentation")
+LIBRARIES = (
+    "torch", "torchvision", "timm", "pillow", "numpy", "mmengine", "mmcv-lite", "mmdet", "mmsegmentation",
+    "sentencepiece", "pycocoevalcap",
+)  # fmt: skip
 
 
 def new_run() -> tuple[str, str]:

@@ -63,7 +63,7 @@ class CocoCaptioning(Captioning):
     """
 
     name = "coco_captioning"
-    dataset = "COCO captions, Karpathy split"
+    dataset = "COCO Captions (Karpathy split)"
     citation = "Chen et al., Microsoft COCO Captions, arXiv 1504.00325; split: Karpathy and Fei-Fei, arXiv 1412.2306"
     splits: Mapping[str, Split] = {
         "train": Split(size=566_747),

@@ -10,10 +10,10 @@ Targets: at least 1.5 times as fast; intervals of 1,000 draws in a second. The e
     python -m tests.benchmarks.captions
 
 Last figures:
-    Two cores, Java 17, 3 rounds, while others used the machine (load 2 to 3): ours 12.0 s, pycocoevalcap 16.8 s (1.41
-    times; the target is missed there: METEOR and Python overlap only where a core is free); the fastest calls, which
-    others disturbed least, 8.88 s and 13.2 s. Figures equal to 7e-15 points; intervals 0.45 s.
-    METEOR alone takes 8 s, 5 of them to read its paraphrases, on either side.
+    Two cores of an AMD EPYC, Java 17, idle, 3 rounds: ours 8.49 s, pycocoevalcap 13.0 s (1.53 times). Figures equal to
+    7e-15 points; intervals 0.40 s. METEOR alone takes 8 s, 5 of them to read its paraphrases, on either side. Where
+    others use the machine there is less to gain (1.41 times at load 2 to 3): METEOR and Python overlap only where a
+    core is free.
 """
 
 from __future__ import annotations

@@ -9,7 +9,8 @@ Target, for base: at least 3 times as fast.
     python -m tests.benchmarks.decoding --threads 2
 
 Last figures:
-    none yet
+    Two cores of an AMD EPYC, torch 2.11.0, idle, 2 rounds: ours 11.6 s, plain 63.9 s (5.49 times); captions of up to 17
+    words.
 """
 
 from __future__ import annotations

@@ -7,9 +7,8 @@ included. The exit status is 1 when it takes more than 20 s or 2 GiB.
     python -m tests.benchmarks.vqa
 
 Last figures:
-    Two cores of an AMD EPYC, busy with other work (load 4): 19.1 s, of which 15.2 s of the processor; 1.50 GiB. Half
-    of it goes into parsing 0.6 GB of JSON, 2 s into importing PyTorch, 1 s each into hashing the samples and the
-    bootstrap.
+    Two cores of an AMD EPYC, idle: 14.7 s, 1.50 GiB. Half of it goes into parsing 0.6 GB of JSON, 2 s into importing
+    PyTorch, 1 s each into hashing the samples and the bootstrap.
 """
 
 from __future__ import annotations

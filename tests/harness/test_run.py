@@ -33,14 +33,20 @@ ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
 
 
 def command(
-    data: Path, out: Path, *changes: str, processes: int = 0, verb: str = "run", extra: tuple = ()
+    data: Path,
+    out: Path,
+    *changes: str,
+    task: str = "imagenet",
+    processes: int = 0,
+    verb: str = "run",
+    extra: tuple = (),
 ) -> list[str]:
     launcher = [sys.executable, "-m"]
     if processes:
         # Not --standalone: it looks the machine's own name up, which a bare machine may be unable to answer.
         address = ["--master-addr=127.0.0.1", f"--master-port={_free_port()}"]
         launcher += ["torch.distributed.run", *address, f"--nproc-per-node={processes}", "-m"]
-    arguments = [verb, "imagenet", "--backbone", "multiway_nano", "--data", str(data), "--out", str(out), *extra]
+    arguments = [verb, task, "--backbone", "multiway_nano", "--data", str(data), "--out", str(out), *extra]
     return [*launcher, "harness", *arguments, *[part for change in (*FAST, *changes) for part in ("--set", change)]]
 
 

@@ -20,9 +20,11 @@ from tasks.models.reasoner import Reasoner
 from tests import official
 from tests.backbones.test_multiway import SMALL, TOLERANCE, official_config, small
 from tests.conftest import FAST
+from tests.harness.test_run import command, execute
 
 ADAPTER = tasks.get("nlvr2")
 DATA = "nlvr/nlvr2/data"
+TOGETHER = ("micro_batch=2", "precision=fp32", "drop_path=0.0", "lr=1e-4")
 SENTENCES = ("The left image is redder.", "Both images are dark.")
 
 
@@ -161,6 +163,25 @@ def test_fine_tunes_predicts_and_scores(folder: Path, spm: Path, tmp_path: Path)
     final = tmp_path / "runs" / "nlvr2" / "multiway_nano-seed0" / "checkpoints" / "final.safetensors"
     path = harness.predict("nlvr2", **options, weights=final, split="test-P", changes=FAST)
     assert len(harness.score("nlvr2", path, data=folder, split="test-P")) == 2
+
+
+@pytest.mark.slow
+def test_two_processes_train_and_predict_as_one(folder: Path, spm: Path, tmp_path: Path) -> None:
+    """Pairs leave parameters of the backbone without a gradient, which averaging must not wait for."""
+    tensors, predictions = [], []
+    for processes in (0, 2):
+        out = tmp_path / str(processes)
+        tokenizer = ("--tokenizer", str(spm))
+        execute(command(folder, out, *TOGETHER, task="nlvr2", processes=processes, extra=tokenizer))
+        run = out / "nlvr2" / "multiway_nano-seed0"
+        tensors.append(load_file(run / "checkpoints" / "final.safetensors"))
+        predictions.append([json.loads(line) for line in (run / "predictions" / "dev.jsonl").read_text().splitlines()])
+    for name, tensor in tensors[0].items():
+        if not name.endswith(".k_proj.B.bias") and not name.endswith(".k_proj.A.bias"):  # no gradient but rounding
+            torch.testing.assert_close(tensors[1][name], tensor, atol=1e-4, rtol=0, msg=name)
+    assert [record["id"] for record in predictions[0]] == [record["id"] for record in predictions[1]]
+    for one, two in zip(*predictions, strict=True):
+        assert one["margin"] == pytest.approx(two["margin"], abs=1e-3)
 
 
 def test_the_loss_pulls_towards_the_labels(folder: Path) -> None:
