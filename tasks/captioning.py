@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from backbones.errors import InputError
 from tasks.adapter import Finding, Progress, Sample, Setting, Submission, TaskAdapter
+from tasks.checking import check_splits, compared
 from tasks.reading import field, read_json, read_lines
 from tasks.recipe import Recipe
 from tasks.scores.caption_metrics import METRICS
@@ -135,25 +136,16 @@ class Captioning(TaskAdapter):
         raise NotImplementedError
 
     def check(self, root: Path, *, decode: bool, progress: Progress) -> list[Finding]:
-        from tasks.images import missing_images
+        def told(split: str, samples: Sequence[Sample]) -> str:
+            official = self.splits[split].size
+            if split != self.train_split:
+                return compared(len(samples), "images to describe", official)
+            images = {sample.inputs["image"] for sample in samples}
+            return f"{compared(len(samples), 'captions', official)} of {len(images):,} images"
 
-        findings = []
-        for split, facts in self.splits.items():
-            try:
-                samples = self.samples(root, split)
-            except InputError as error:
-                # Without truth a split is of use for the server's file only.
-                optional = "" if facts.labels else f"{split}, for {facts.server} only: "
-                findings.append(Finding(not facts.labels, f"{optional}{error}"))
-                continue
-            paths = [root / sample.inputs["image"] for sample in samples]
-            images, count = len(set(paths)), len(samples)
-            official = "the official number" if count == facts.size else f"official: {facts.size:,}"
-            what = "captions" if split == self.train_split else "images to describe"
-            over = f" of {images:,} images" if split == self.train_split else ""
-            findings.append(Finding(True, f"{split}: {count:,} {what} ({official}){over}"))
-            findings += missing_images(paths, split, decode=decode, progress=progress)
-        return findings
+        return check_splits(
+            self, root, told=told, images=lambda sample: [sample.inputs["image"]], decode=decode, progress=progress
+        )
 
 
 def caption_sample(image: str, path: str, sentence: str, text: str | list[int], *, where: str) -> Sample:

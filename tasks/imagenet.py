@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from backbones.errors import InputError
 from tasks.adapter import Finding, Metric, Progress, Sample, Setting, Split, TaskAdapter
+from tasks.checking import check_splits, compared
 from tasks.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -90,20 +91,13 @@ class ImageNet(TaskAdapter):
     final_norm = False
 
     def check(self, root: Path, *, decode: bool, progress: Progress) -> list[Finding]:
-        from tasks.images import missing_images
+        def told(split: str, samples: Sequence[Sample]) -> str:
+            images = compared(len(samples), "images", self.splits[split].size)
+            return f"{images}, {len(self.classes(root))} classes"
 
-        findings = []
-        for split, facts in self.splits.items():
-            try:
-                samples = self.samples(root, split)
-            except InputError as error:
-                findings.append(Finding(False, str(error)))
-                continue
-            count = len(samples)
-            official = "the official number" if count == facts.size else f"official: {facts.size:,}"
-            findings.append(Finding(True, f"{split}: {count:,} images ({official}), {len(self.classes(root))} classes"))
-            paths = [root / sample.inputs for sample in samples]
-            findings += missing_images(paths, split, decode=decode, progress=progress)
+        findings = check_splits(
+            self, root, told=told, images=lambda sample: [sample.inputs], decode=decode, progress=progress
+        )
         has_real = (root / REAL_FILE).is_file()
         findings.append(Finding(True, f"ReaL labels: {'found' if has_real else f'no {REAL_FILE}, so no real_top1'}"))
         return findings

@@ -12,7 +12,6 @@ from torch.utils.data import Dataset
 from torchvision import transforms
 
 from backbones.errors import InputError
-from tasks.adapter import Finding, Progress
 
 # ImageNet classification takes these; every other BEiT-3 task takes 0.5 for all channels.
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -110,19 +109,6 @@ class ImageItems(Dataset):
     def __getitem__(self, index: int) -> dict[str, Any]:
         image: torch.Tensor = self._transform(open_image(self._paths[index]))
         return {"image": image, **self._fields[index]}
-
-
-def missing_images(paths: Sequence[Path], split: str, *, decode: bool, progress: Progress) -> list[Finding]:
-    """Which images of a split are absent, or, with `decode`, cannot be read."""
-    unique = list(dict.fromkeys(paths))
-    if decode:
-        return [Finding(False, reason) for reason in broken_images(progress(unique, f"decode {split}"))]
-    absent = [path for path in unique if not path.is_file()]
-    if not absent:
-        return []
-    return [
-        Finding(False, f"{split}: {len(absent):,} of {len(unique):,} images absent, such as {absent[0]}. Restore them.")
-    ]
 
 
 def broken_images(paths: Iterable[Path]) -> list[str]:

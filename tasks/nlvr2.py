@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from backbones.errors import InputError
 from tasks.adapter import Finding, Metric, Progress, Sample, Setting, Split, Submission, TaskAdapter
+from tasks.checking import check_splits, compared
 from tasks.reading import field, read_lines
 from tasks.recipe import Recipe
 
@@ -92,22 +93,13 @@ class NLVR2(TaskAdapter):
     needs_text = True
 
     def check(self, root: Path, *, decode: bool, progress: Progress) -> list[Finding]:
-        from tasks.images import missing_images
+        def told(split: str, samples: Sequence[Sample]) -> str:
+            statements = compared(len(samples), "statements", self.splits[split].size)
+            return f"{statements}, {len({_sentence(sample.id) for sample in samples}):,} sentences"
 
-        findings = []
-        for split, facts in self.splits.items():
-            try:
-                samples = self.samples(root, split)
-            except InputError as error:
-                findings.append(Finding(False, str(error)))
-                continue
-            count = len(samples)
-            official = "the official number" if count == facts.size else f"official: {facts.size:,}"
-            sentences = len({_sentence(sample.id) for sample in samples})
-            findings.append(Finding(True, f"{split}: {count:,} statements ({official}), {sentences:,} sentences"))
-            paths = [root / path for sample in samples for path in sample.inputs["images"]]
-            findings += missing_images(paths, split, decode=decode, progress=progress)
-        return findings
+        return check_splits(
+            self, root, told=told, images=lambda sample: sample.inputs["images"], decode=decode, progress=progress
+        )
 
     def samples(self, root: Path, split: str) -> list[Sample]:
         self.split(split)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from backbones.errors import InputError
 from tasks.adapter import Finding, Metric, Progress, Sample, Setting, Split, TaskAdapter
+from tasks.checking import compared, missing_images
 from tasks.karpathy import CaptionedImage, Sentence
 from tasks.reading import field, read_lines
 from tasks.recipe import Recipe
@@ -86,8 +87,6 @@ class Retrieval(TaskAdapter):
         """The images of a split from Karpathy's json."""
 
     def check(self, root: Path, *, decode: bool, progress: Progress) -> list[Finding]:
-        from tasks.images import missing_images
-
         findings = []
         for split in self.splits:
             try:
@@ -242,14 +241,9 @@ def _read_index(path: Path, split: str) -> list[CaptionedImage]:
 
 def _counted(images: Sequence[CaptionedImage], official: Count) -> str:
     captions = [len(image.sentences) for image in images]
-    parts = []
-    for count, known, what in (
-        (len(images), official.images, "images"),
-        (sum(captions), official.captions, "captions"),
-    ):
-        parts.append(f"{count:,} {what} ({'the official number' if count == known else f'official: {known:,}'})")
+    counts = compared(len(images), "images", official.images), compared(sum(captions), "captions", official.captions)
     low, high = min(captions), max(captions)
-    return f"{', '.join(parts)}, {low if low == high else f'{low} to {high}'} captions an image"
+    return f"{', '.join(counts)}, {low if low == high else f'{low} to {high}'} captions an image"
 
 
 def _check_captions(images: Sequence[CaptionedImage], split: str) -> list[Finding]:

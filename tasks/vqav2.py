@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from backbones.errors import InputError, UsageError
 from tasks import vqa_answers, vqa_data
 from tasks.adapter import Finding, Metric, Progress, Sample, Setting, Split, Submission, TaskAdapter
+from tasks.checking import compared, missing_images
 from tasks.reading import collector_paused, field, read_json
 from tasks.recipe import Recipe
 from tasks.vqa_answers import Vocabulary
@@ -133,8 +134,6 @@ class VQAv2(TaskAdapter):
         return findings
 
     def _check_part(self, root: Path, part: str, *, decode: bool, progress: Progress) -> list[Finding]:
-        from tasks.images import missing_images
-
         file = vqa_data.questions_file(root, part)
         if not file.is_file():
             needed = part in vqa_data.LABELLED and not any(root.glob("vqa.*.jsonl"))
@@ -144,7 +143,7 @@ class VQAv2(TaskAdapter):
         except InputError as error:
             return [Finding(False, str(error))]
         images = found.image_paths()
-        count = _counted(len(found.questions), OFFICIAL_SIZES[part])
+        count = compared(len(found.questions), "questions", OFFICIAL_SIZES[part])
         findings = [Finding(True, f"{part}: {count} on {len(images):,} images")]
         findings += [Finding(False, problem) for problem in found.problems()]
         if part == "val2014" and (source := vqa_data.held_out_source(root)) is not None:
@@ -157,14 +156,12 @@ class VQAv2(TaskAdapter):
         return findings + missing_images(paths, part, decode=decode, progress=progress)
 
     def _check_index(self, root: Path, split: str, *, decode: bool, progress: Progress) -> list[Finding]:
-        from tasks.images import missing_images
-
         try:
             samples = self.samples(root, split)
         except InputError as error:
             return [Finding(False, str(error))]
         images = sorted({sample.inputs["image"] for sample in samples})
-        count = _counted(len(samples), self.splits[split].size)
+        count = compared(len(samples), "questions", self.splits[split].size)
         limits = ", no official accuracy" if self.splits[split].labels else ""
         return [
             Finding(True, f"{split}: {count} on {len(images):,} images, from index files alone: token ids{limits}"),
@@ -230,7 +227,7 @@ class VQAv2(TaskAdapter):
         from tasks.text import TextField
 
         text = TextField(tokenizer=setting.tokenizer, length=setting.recipe.max_tokens)
-        return QuestionItems(samples, setting.root, transform=transform, text=text, vocabulary=vocabulary)
+        return QuestionItems(samples, root=setting.root, transform=transform, text=text, vocabulary=vocabulary)
 
     def model(self, backbone: nn.Module, setting: Setting) -> VisualQuestionAnswering:
         from tasks.models.answerer import VisualQuestionAnswering
@@ -290,12 +287,6 @@ def _has_parts(root: Path, split: str) -> bool:
 
 def _has_indexes(root: Path, split: str) -> bool:
     return all(vqa_data.index_file(root, name).is_file() for name in INDEXES[split])
-
-
-def _counted(count: int, official: int | None) -> str:
-    if official is None:
-        return f"{count:,} questions"
-    return f"{count:,} questions ({'the official number' if count == official else f'official: {official:,}'})"
 
 
 def _answer(record: Mapping[str, Any], question: str) -> str:

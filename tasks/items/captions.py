@@ -2,52 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
-from torch.utils.data import Dataset, default_collate
+from torch.utils.data import default_collate
 
 from backbones.tokenizer import UNK
 from tasks.adapter import Sample
-from tasks.images import open_image
-from tasks.text import TextField, pad
+from tasks.items.samples import SampleItems
+from tasks.text import pad
 
 
-class CaptionItems(Dataset):
+class CaptionItems(SampleItems):
     """Items {"image": float [3, size, size], "text", "target": int64 [length], "masked": bool [length]}.
 
     text: `<s>` words `</s>` with words masked; target: the same without masks.
+
+    Args:
+        mask_probability: share of the tokens that are masked.
     """
 
-    def __init__(
-        self,
-        samples: Sequence[Sample],
-        *,
-        root: Path,
-        transform: Callable,
-        text: TextField,
-        mask_probability: float,
-    ) -> None:
-        self._samples = samples
-        self._root = root
-        self._transform = transform
-        self._text = text
+    def __init__(self, samples: Sequence[Sample], *, mask_probability: float, **options: Any) -> None:
+        super().__init__(samples, **options)
         self._mask_probability = mask_probability
 
-    def __len__(self) -> int:
-        return len(self._samples)
-
     def __getitem__(self, index: int) -> dict[str, Any]:
-        sample = self._samples[index]
-        image = self._transform(open_image(self._root / sample.inputs["image"]))
-        target = self._text(sample.inputs["text"], of=sample.id)
-        text, masked = corrupted(target, probability=self._mask_probability, mask=self._text.tokenizer.mask)
-        return {"image": image, "text": text, "target": target, "masked": masked}
+        sample = self.samples[index]
+        target = self.text(sample.inputs["text"], of=sample.id)
+        text, masked = corrupted(target, probability=self._mask_probability, mask=self.text.tokenizer.mask)
+        return {"image": self.image(sample.inputs["image"]), "text": text, "target": target, "masked": masked}
 
     @staticmethod
     def collate(items: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from tasks.adapter import Sample
-from tasks.images import open_image
-from tasks.text import TextField, collate
+from tasks.items.samples import SampleItems
+from tasks.text import collate
 from tasks.vqa_answers import Vocabulary
 
 
-class QuestionItems(Dataset):
+class QuestionItems(SampleItems):
     """Items {"image": float [3, size, size], "text": int64 [length]}, and "target": float [answers] for training.
 
     Args:
@@ -24,29 +23,15 @@ class QuestionItems(Dataset):
 
     collate = staticmethod(collate)
 
-    def __init__(
-        self,
-        samples: Sequence[Sample],
-        root: Path,
-        *,
-        transform: Callable,
-        text: TextField,
-        vocabulary: Vocabulary | None = None,
-    ) -> None:
-        self._samples = samples
-        self._root = root
-        self._transform = transform
-        self._text = text
+    def __init__(self, samples: Sequence[Sample], *, vocabulary: Vocabulary | None = None, **options: Any) -> None:
+        super().__init__(samples, **options)
         self._vocabulary = vocabulary
 
-    def __len__(self) -> int:
-        return len(self._samples)
-
     def __getitem__(self, index: int) -> dict[str, Tensor]:
-        sample = self._samples[index]
+        sample = self.samples[index]
         item = {
-            "image": self._transform(open_image(self._root / sample.inputs["image"])),
-            "text": self._text(sample.inputs["text"], of=f"question {sample.id}"),
+            "image": self.image(sample.inputs["image"]),
+            "text": self.text(sample.inputs["text"], of=f"question {sample.id}"),
         }
         if self._vocabulary is not None:
             item["target"] = _dense(sample.annotation["targets"], self._vocabulary)

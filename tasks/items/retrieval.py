@@ -2,40 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
 
-from tasks.adapter import Sample
-from tasks.images import open_image
-from tasks.text import TextField, pad
+from tasks.items.samples import SampleItems
+from tasks.text import pad
 
 
-class RetrievalItems(Dataset):
+class RetrievalItems(SampleItems):
     """An item per sample, whose inputs name an image, a text or, as a pair, both.
 
     Items have an "image" float [3, size, size], "tokens" int64 [length], or both.
     """
 
-    def __init__(self, samples: Sequence[Sample], *, root: Path, transform: Callable, text: TextField) -> None:
-        self._samples = samples
-        self._root = root
-        self._transform = transform
-        self._text = text
-
-    def __len__(self) -> int:
-        return len(self._samples)
-
     def __getitem__(self, index: int) -> dict[str, Tensor]:
-        sample = self._samples[index]
+        sample = self.samples[index]
         item = {}
         if "image" in sample.inputs:
-            item["image"] = self._transform(open_image(self._root / sample.inputs["image"]))
+            item["image"] = self.image(sample.inputs["image"])
         if "text" in sample.inputs:
-            item["tokens"] = self._text(sample.inputs["text"], of=sample.id)
+            item["tokens"] = self.text(sample.inputs["text"], of=sample.id)
         return item
 
     def collate(self, batch: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:

@@ -25,7 +25,7 @@ def items(root: Path, spm: Path, vocabulary: Vocabulary | None) -> QuestionItems
         Sample("600003", {"image": image_name("val2014", 602), "text": [9]}, {"targets": {}}),
     ]
     text = TextField(tokenizer=Tokenizer(spm), length=6)
-    return QuestionItems(samples, root, transform=square(16), text=text, vocabulary=vocabulary)
+    return QuestionItems(samples, root=root, transform=square(16), text=text, vocabulary=vocabulary)
 
 
 def test_a_batch_has_padded_texts_and_dense_targets(tmp_path: Path, spm: Path) -> None:

@@ -1,0 +1,39 @@
+"""What the data sets of all tasks with text have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from tasks.adapter import Sample
+from tasks.images import open_image
+from tasks.text import TextField
+
+
+class SampleItems(Dataset):
+    """An item per sample. Subclasses make it: `__getitem__`, and `collate` for a batch.
+
+    Args:
+        root: image paths are relative to it.
+        transform: image -> float [3, size, size].
+    """
+
+    def __init__(self, samples: Sequence[Sample], *, root: Path, transform: Callable, text: TextField) -> None:
+        self.samples = samples
+        self._root = root
+        self._transform = transform
+        self.text = text
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def image(self, path: str) -> Tensor:
+        """float [3, size, size].
+
+        Raises:
+            InputError: the image is absent or cannot be read.
+        """
+        return self._transform(open_image(self._root / path))
