@@ -83,6 +83,7 @@ def test_the_official_index_files_stand_in(root: Path) -> None:
         ADAPTER.score({sample.id: {"caption": "x"} for sample in blind}, blind)
 
 
+@pytest.mark.slow
 def test_published_scores(truth: Path, tmp_path: Path) -> None:
     """Every caption case of the manifest, through `harness score`, to the printed digit."""
     cases = known.cases(truth)

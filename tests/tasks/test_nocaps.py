@@ -63,6 +63,7 @@ def test_samples_have_their_domain_and_train_on_coco(root: Path) -> None:
     assert ADAPTER.samples(root, "test")[1].annotation is None
 
 
+@pytest.mark.slow
 def test_a_domain_scores_as_it_does_alone(root: Path, tmp_path: Path) -> None:
     predictions = tmp_path / "results.json"
     guesses = [{"image_id": n, "caption": text if n % 2 else "a cat on a bus"} for n, text in enumerate(TEXTS)]
