@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from backbones import weights as weight_files
-from backbones.errors import UsageError
+from backbones.errors import InputError, UsageError
 from harness import distributed, provenance
 from harness.device import describe, device, peak_memory, precision
 from harness.experiment import Experiment, limited, plan
@@ -179,6 +179,12 @@ def submit(
     path = Path(predictions)
     samples = _samples(adapter, data, split)
     submission = adapter.submission(read_predictions(path, adapter, samples), samples, split=split, name=name)
+    size, facts = len(submission.content), adapter.split(split)
+    if facts.largest_file is not None and size > facts.largest_file:
+        raise InputError(
+            f"The file for {split} would have {size:,} bytes, and {facts.server} takes {facts.largest_file:,}. Look for "
+            f"predictions that are much longer than they should be in {path}."
+        )
     target = (Path(out) if out else path.parent) / submission.filename
     write_bytes(target, submission.content)
     return target

@@ -15,6 +15,8 @@ from harness.answer import Answer
 from harness.commands import COMMANDS
 from leaderboards.rows import ResultsError
 
+PIPE_WIDTH = 132  # columns
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status: 0 done, 1 not done, 2 wrong call."""
@@ -101,4 +103,5 @@ def _print(answer: Answer, *, as_json: bool) -> None:
         return
     from rich.console import Console
 
-    answer.show(Console(highlight=False))
+    # A log or a pipe has no width of its own; eighty columns would break every number.
+    answer.show(Console(highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH))

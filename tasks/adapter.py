@@ -73,6 +73,10 @@ if TYPE_CHECKING:
 Progress = Callable[[Iterable, str], Iterable]  # wraps an iterable in a progress bar with a title
 
 
+EVALAI_LARGEST = 500_000_000  # bytes; Cloud-CV/EvalAI pull request 1310
+CODALAB_LARGEST = 300_000_000  # bytes, unless a competition asked for more; codalab/codalab-competitions issue 3394
+
+
 @dataclass(frozen=True, kw_only=True)
 class Split:
     """One part of a data set."""
@@ -80,6 +84,7 @@ class Split:
     size: int | None = None  # official number of samples, None when there is no official one
     labels: bool = True  # whether the truth is public
     server: str = ""  # who scores it when it is not
+    largest_file: int | None = None  # bytes that the server takes
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from backbones.errors import InputError
-from tasks.adapter import Sample, Split
+from tasks.adapter import CODALAB_LARGEST, Sample, Split
 from tasks.captioning import (
     Captioning,
     CaptioningRecipe,
@@ -69,7 +69,7 @@ class CocoCaptioning(Captioning):
         "train": Split(size=566_747),
         "val": Split(size=5_000),
         "test": Split(size=5_000),
-        "test2014": Split(size=40_775, labels=False, server="COCO caption challenge"),
+        "test2014": Split(size=40_775, labels=False, server="COCO caption challenge", largest_file=CODALAB_LARGEST),
     }
     recipes = RECIPES
     folder = "coco"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from backbones.errors import InputError
 from tasks import coco_captioning
-from tasks.adapter import Metric, Sample, Split
+from tasks.adapter import EVALAI_LARGEST, Metric, Sample, Split
 from tasks.captioning import Captioning, image_sample, indexed_images, references
 from tasks.coco_captioning import training_captions, variant
 from tasks.karpathy import COCO_FILE
@@ -45,7 +45,7 @@ class NoCaps(Captioning):
     splits: Mapping[str, Split] = {
         "train": Split(size=566_747),
         "val": Split(size=4_500),
-        "test": Split(size=10_600, labels=False, server="EvalAI challenge 355"),
+        "test": Split(size=10_600, labels=False, server="EvalAI challenge 355", largest_file=EVALAI_LARGEST),
     }
     metrics = (
         *METRICS,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from backbones.errors import InputError, UsageError
 from tasks import vqa_answers, vqa_data
-from tasks.adapter import Finding, Metric, Progress, Sample, Setting, Split, Submission, TaskAdapter
+from tasks.adapter import EVALAI_LARGEST, Finding, Metric, Progress, Sample, Setting, Split, Submission, TaskAdapter
 from tasks.checking import compared, missing_images
 from tasks.reading import collector_paused, field, read_json
 from tasks.recipe import Recipe
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from tasks.models.answerer import VisualQuestionAnswering
     from tasks.statistics import Measurement
 
-SERVER = "EvalAI challenge 830"
+_SERVED = {"labels": False, "server": "EvalAI challenge 830", "largest_file": EVALAI_LARGEST}
 ANSWER_TYPES = ("yes/no", "number", "other")
 # Where each split's questions are: official parts, or index files when those are all that there is.
 PARTS = {
@@ -96,8 +96,8 @@ class VQAv2(TaskAdapter):
         "train": Split(),
         "val": Split(size=OFFICIAL_SIZES["val2014"]),
         "rest_val": Split(),
-        "test-dev": Split(size=OFFICIAL_SIZES["test-dev2015"], labels=False, server=SERVER),
-        "test-std": Split(size=OFFICIAL_SIZES["test2015"], labels=False, server=SERVER),
+        "test-dev": Split(size=OFFICIAL_SIZES["test-dev2015"], **_SERVED),
+        "test-std": Split(size=OFFICIAL_SIZES["test2015"], **_SERVED),
     }
     metrics = (
         Metric(

@@ -150,7 +150,7 @@ def test_results_files_are_read_and_written(root: Path, tmp_path: Path) -> None:
     assert {record["id"]: record for record in ADAPTER.read_official(as_object)} == records
 
 
-def test_the_servers_own_split_has_no_references(root: Path, tmp_path: Path) -> None:
+def test_the_servers_own_split_has_no_references(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (root / "annotations").mkdir()
     rows = [{"id": 9, "file_name": "COCO_test2014_000000000009.jpg"}]
     (root / "annotations" / "image_info_test2014.json").write_text(json.dumps({"images": rows}))
@@ -164,6 +164,11 @@ def test_the_servers_own_split_has_no_references(root: Path, tmp_path: Path) -> 
     path = harness.submit("coco_captioning", predictions, data=root, split="test2014", name="ours")
     assert path.name == "captions_test2014_ours_results.json"
     assert json.loads(path.read_text()) == [{"image_id": 9, "caption": "a cat"}]
+    small = dataclasses.replace(ADAPTER.splits["test2014"], largest_file=path.stat().st_size - 1)
+    monkeypatch.setattr(type(ADAPTER), "splits", ADAPTER.splits | {"test2014": small})
+    with pytest.raises(InputError, match="37 bytes, and COCO caption challenge takes 36"):
+        harness.submit("coco_captioning", predictions, data=root, split="test2014", name="large")
+    assert not path.with_name("captions_test2014_large_results.json").exists()
 
 
 def test_an_empty_and_an_endless_prediction_are_scored(root: Path, tmp_path: Path) -> None:
