@@ -182,8 +182,8 @@ def submit(
     size, facts = len(submission.content), adapter.split(split)
     if facts.largest_file is not None and size > facts.largest_file:
         raise InputError(
-            f"The file for {split} would have {size:,} bytes, and {facts.server} takes {facts.largest_file:,}. Look for "
-            f"predictions that are much longer than they should be in {path}."
+            f"The file for {split} would have {size:,} bytes, and {facts.server} takes {facts.largest_file:,}. Look "
+            f"for predictions that are much longer than they should be in {path}."
         )
     target = (Path(out) if out else path.parent) / submission.filename
     write_bytes(target, submission.content)
