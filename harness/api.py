@@ -102,7 +102,7 @@ def _require_no_leak(experiment: Experiment, train: Sequence[Sample], test: Sequ
 
 def _require_batch(experiment: Experiment) -> None:
     """A batch that does not fit is told before there is a folder that holds the run to it."""
-    if experiment.recipe.epochs and not (experiment.folder / CHECKPOINTS / FINAL).exists():
+    if experiment.recipe.trains and not (experiment.folder / CHECKPOINTS / FINAL).exists():
         whole = experiment.adapter.whole_batch
         accumulation(experiment.recipe, processes=distributed.world_size(), whole_batch=whole)
 
@@ -206,11 +206,7 @@ def check(tasks: str | Sequence[str], *, data: str | Path, decode: bool = False)
 
 
 def _predict(
-    experiment: Experiment,
-    work: WorkDir,
-    samples: Sequence[Sample],
-    weights: Path,
-    origin: dict[str, Any],
+    experiment: Experiment, work: WorkDir, samples: Sequence[Sample], weights: Path, origin: dict[str, Any]
 ) -> Path:
     target = work.predictions(experiment.split)
     if target.exists() and origin_file(target).exists():

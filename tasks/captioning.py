@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -131,9 +132,9 @@ class Captioning(TaskAdapter):
         filename = f"{self._results_name(split)}_{name}_results.json"
         return Submission(filename, json.dumps(rows, ensure_ascii=False).encode())
 
+    @abstractmethod
     def _results_name(self, split: str) -> str:
         """How a results file of a split begins."""
-        raise NotImplementedError
 
     def check(self, root: Path, *, decode: bool, progress: Progress) -> list[Finding]:
         def told(split: str, samples: Sequence[Sample]) -> str:
@@ -174,6 +175,24 @@ def references(file: Path) -> dict[str, list[str]]:
         where = f"{file}, annotation {row.get('id', '?')}"
         found.setdefault(str(field(row, "image_id", where=where)), []).append(field(row, "caption", where=where))
     return found
+
+
+def listed_images(file: Path, folder: str, captions: Mapping[str, Sequence[str]] | None, *, what: str) -> list[Sample]:
+    """Images to describe, of a file that lists them as COCO's annotations do; NoCaps' say the domain too.
+
+    Args:
+        folder: of the images, relative to the data folder.
+        captions: references by image id, None where they are not public.
+        what: the file in words, for messages.
+    """
+    samples = []
+    where = str(file)
+    for row in field(read_json(file, what=what), "images", where=where):
+        image, path = str(field(row, "id", where=where)), f"{folder}/{field(row, 'file_name', where=where)}"
+        of_image = None if captions is None else captions.get(image, ())
+        facts = {"domain": row["domain"]} if "domain" in row else {}
+        samples.append(image_sample(image, path, of_image, where=where, **facts))
+    return samples
 
 
 def indexed_captions(file: Path) -> list[Sample]:

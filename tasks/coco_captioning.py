@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,41 +15,39 @@ from tasks.captioning import (
     image_sample,
     indexed_captions,
     indexed_images,
+    listed_images,
     references,
 )
 from tasks.karpathy import COCO_FILE, read_coco
-from tasks.reading import field, read_json
 
 TEST_IMAGES = "annotations/image_info_test2014.json"
 
 _OFFICIAL = "unilm beit3/get_started/get_started_for_captioning.md and the code's defaults"
 
 
-def official(name: str, **numbers: Any) -> CaptioningRecipe:
-    """A recipe of the released models; NoCaps has the same but for the learning rate."""
+def _official(name: str, **numbers: Any) -> CaptioningRecipe:
     return CaptioningRecipe(
         name=f"beit3_{name}", source=_OFFICIAL, image_size=480, epochs=10, warmup_epochs=1, batch_size=256,
         weight_decay=0.05, drop_path=0.1, **numbers,
     )  # fmt: skip
 
 
-NANO = CaptioningRecipe(
-    name="multiway_nano_coco_captioning", source="ours, for two laptop cores and the toy data", image_size=64, epochs=3,
-    warmup_epochs=1, batch_size=64, lr=1e-3, drop_path=0.0, clip_grad=3.0, rand_augment=False, max_tokens=64,
-    micro_batch=64, workers=1,
-)  # fmt: skip
 RECIPES = {
-    "base": official("base_coco_captioning", lr=4e-5, micro_batch=16),
-    "base_indomain": official("base_indomain_coco_captioning", lr=4e-5, micro_batch=16),
-    "large": official("large_coco_captioning", lr=8e-6, micro_batch=8),
-    "large_indomain": official("large_indomain_coco_captioning", lr=8e-6, micro_batch=8),
+    "base": _official("base_coco_captioning", lr=4e-5, micro_batch=16),
+    "base_indomain": _official("base_indomain_coco_captioning", lr=4e-5, micro_batch=16),
+    "large": _official("large_coco_captioning", lr=8e-6, micro_batch=8),
+    "large_indomain": _official("large_indomain_coco_captioning", lr=8e-6, micro_batch=8),
     # Table 13 states no word dropping; the released code's stays off.
     "giant": CaptioningRecipe(
         name="beit3_giant_coco_captioning", source="arXiv 2208.10442, Table 13", image_size=392, steps=16_000,
         warmup_steps=1_600, batch_size=256, lr=8e-6, weight_decay=0.05, drop_path=0.3, mask_probability=0.6,
         drop_worst=0.0, micro_batch=2, checkpoint_activations=True,
     ),
-    "nano": NANO,
+    "nano": CaptioningRecipe(
+        name="multiway_nano_coco_captioning", source="ours, for two laptop cores and the toy data", image_size=64,
+        epochs=3, warmup_epochs=1, batch_size=64, lr=1e-3, drop_path=0.0, clip_grad=3.0, rand_augment=False,
+        max_tokens=64, micro_batch=64, workers=1,
+    ),
 }  # fmt: skip
 
 
@@ -78,7 +75,7 @@ class CocoCaptioning(Captioning):
     def samples(self, root: Path, split: str) -> list[Sample]:
         self.split(split)
         if split == "test2014":
-            return _test2014(root)
+            return listed_images(root / TEST_IMAGES, split, None, what="COCO's test2014 images")
         index = root / f"coco_captioning.{split}.jsonl"
         if (root / COCO_FILE).is_file():
             return _karpathy(root, split)
@@ -111,20 +108,6 @@ def _karpathy(root: Path, split: str) -> list[Sample]:
     ]
 
 
-def _test2014(root: Path) -> list[Sample]:
-    file = root / TEST_IMAGES
-    rows = field(read_json(file, what="COCO's test2014 images"), "images", where=str(file))
-    return [
-        image_sample(
-            str(field(row, "id", where=str(file))),
-            f"test2014/{field(row, 'file_name', where=str(file))}",
-            None,
-            where=str(file),
-        )
-        for row in rows
-    ]
-
-
 def training_captions(folder: Path, *, seen_from: Path) -> list[Sample]:
     """The training captions of a COCO folder, with image paths as another folder sees them."""
     samples = CocoCaptioning().samples(folder, "train")
@@ -134,8 +117,3 @@ def training_captions(folder: Path, *, seen_from: Path) -> list[Sample]:
     return [
         sample._replace(inputs={**sample.inputs, "image": str(prefix / sample.inputs["image"])}) for sample in samples
     ]
-
-
-def variant(recipe: CaptioningRecipe, *, task: str, lr: float) -> CaptioningRecipe:
-    """The same recipe for another captioning task."""
-    return replace(recipe, name=recipe.name.replace("coco_captioning", task), lr=lr)

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from backbones.errors import InputError
 from tasks import coco_captioning
 from tasks.adapter import EVALAI_LARGEST, Metric, Sample, Split
-from tasks.captioning import Captioning, image_sample, indexed_images, references
-from tasks.coco_captioning import training_captions, variant
+from tasks.captioning import Captioning, indexed_images, listed_images, references
+from tasks.coco_captioning import training_captions
 from tasks.karpathy import COCO_FILE
-from tasks.reading import field, read_json
 from tasks.scores.caption_metrics import METRICS
 
 if TYPE_CHECKING:
@@ -24,7 +24,9 @@ DOMAINS = ("in-domain", "near-domain", "out-domain")
 # The released code fine-tunes base with 1e-5 and large with 8e-6 here; the paper states no recipe for the giant.
 _LEARNING_RATES = {"base": 1e-5, "base_indomain": 1e-5, "large": 8e-6, "large_indomain": 8e-6, "nano": 1e-3}
 RECIPES = {
-    size: variant(coco_captioning.RECIPES[size], task="nocaps", lr=rate) for size, rate in _LEARNING_RATES.items()
+    size: replace(recipe, name=recipe.name.replace("coco_captioning", "nocaps"), lr=_LEARNING_RATES[size])
+    for size, recipe in coco_captioning.RECIPES.items()
+    if size in _LEARNING_RATES
 }
 
 
@@ -63,7 +65,7 @@ class NoCaps(Captioning):
             return _training(root)
         file, index = root / FILES[split], root / f"nocaps.{split}.jsonl"
         if file.is_file():
-            return _annotated(root, split)
+            return listed_images(file, split, references(file) if split == "val" else None, what=f"NoCaps {split}")
         if not index.is_file():
             raise InputError(
                 f"No NoCaps {split} images under {root}: neither {file.name} nor {index.name}. Put one there, or draw "
@@ -73,8 +75,6 @@ class NoCaps(Captioning):
         return indexed_images(index, references(truth) if split == "val" and truth.is_file() else None)
 
     def score(self, predictions: Mapping[str, Mapping[str, Any]], samples: Sequence[Sample]) -> list[Measurement]:
-        from dataclasses import replace
-
         from tasks.scores.captions import measure
 
         captions = self._captions(predictions, samples)
@@ -98,16 +98,3 @@ def _training(root: Path) -> list[Sample]:
         f"NoCaps fine-tunes on COCO's captions, and there are none: neither {root.parent / 'coco' / COCO_FILE} nor "
         f"{root / COCO_FILE}. Put COCO beside the NoCaps folder, or predict with weights that are fine-tuned already."
     )
-
-
-def _annotated(root: Path, split: str) -> list[Sample]:
-    file = root / FILES[split]
-    captions = references(file) if split == "val" else None
-    samples = []
-    for row in field(read_json(file, what=f"NoCaps {split}"), "images", where=str(file)):
-        image = str(field(row, "id", where=str(file)))
-        facts = {"domain": row["domain"]} if captions is not None and "domain" in row else {}
-        path = f"{split}/{field(row, 'file_name', where=str(file))}"
-        of_image = None if captions is None else captions.get(image, ())
-        samples.append(image_sample(image, path, of_image, where=str(file), **facts))
-    return samples
