@@ -18,12 +18,13 @@ How each kind of benchmark goes through the contract (`unit` is what the bootstr
                          score       hit in 1, hit in 5 -> means                         unit: image
                          submission  none, the truth is public
     coco_detection       sample id   image id
-                         record      boxes f4 [n, 4], scores f4 [n], labels i4 [n] (arrays), masks: [n RLE]
+                         record      boxes f4 [n, 4] (x, y, width, height), scores f4 [n], labels i4 [n]
+                                     (category ids) as arrays, masks: [n RLE]
                          score       matches at ten IoUs with scores, areas, crowds
                                      -> precision over the weighted, sorted matches      unit: image
                          submission  results json in a zip
     ade20k               sample id   image name
-                         record      labels: u1 [bytes], the map as PNG (array)
+                         record      labels: u1 [bytes] (array), the map as PNG, 1 + class
                          score       intersection and union per class
                                      -> ratios of sums, mean over classes                unit: image
                          submission  zip of PNG maps

@@ -19,6 +19,7 @@ class Measurement:
     units: how many independent units the samples form (images, sentences).
     statistic: weights [units] (how often each unit counts) -> the metric in its unit.
     unavailable: why the metric cannot be computed here and what would mend it; empty when it can.
+    of: the class that it is the metric of; empty when it is of the whole split.
     """
 
     metric: str
@@ -26,6 +27,7 @@ class Measurement:
     units: int
     statistic: Callable[[np.ndarray], float]
     unavailable: str = ""
+    of: str = ""
 
     @property
     def value(self) -> float:
