@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -10,6 +10,7 @@ import torch
 from mmengine.optim import OptimWrapper
 from torch import nn
 
+from backbones.errors import UsageError
 from harness.device import autocast
 from tasks.recipe import Recipe
 
@@ -58,15 +59,52 @@ def cosine_schedule(*, peak: float, final: float, start: float, steps: int, warm
     return np.concatenate([warmup, cosine])
 
 
+def poly_schedule(*, peak: float, start: float, steps: int, warmup_steps: int) -> np.ndarray:
+    """Learning rate of every optimizer step: a line from `peak` to 0, and a warm-up that multiplies it.
+
+    As MMSegmentation's `poly` policy with power 1 and linear warm-up computes it (mmcv 1.x, lr_updater.py).
+    """
+    falling = peak * (1 - np.arange(steps) / steps)
+    return falling * _warmup_factor(steps, warmup_steps, first=start / peak)
+
+
+def step_schedule(
+    *, peak: float, start: float, steps: int, warmup_steps: int, milestones: Sequence[float]
+) -> np.ndarray:
+    """Learning rate of every optimizer step: `peak`, a tenth of it from each milestone on, and a linear warm-up.
+
+    Args:
+        milestones: as shares of the length. Source: detectron2's WarmupMultiStepLR.
+    """
+    passed = (np.arange(steps)[:, None] >= np.round(steps * np.asarray(milestones))).sum(1)
+    return peak * 0.1**passed * _warmup_factor(steps, warmup_steps, first=start / peak)
+
+
+def _warmup_factor(steps: int, warmup_steps: int, *, first: float) -> np.ndarray:
+    """From `first` in a line to 1 at step `warmup_steps`."""
+    done = np.minimum(np.arange(steps) / warmup_steps, 1.0) if warmup_steps else np.ones(steps)
+    return first + (1 - first) * done
+
+
 def recipe_schedule(recipe: Recipe, *, steps_per_epoch: int) -> np.ndarray:
-    """`cosine_schedule` with a recipe's numbers."""
-    return cosine_schedule(
-        peak=recipe.lr,
-        final=recipe.min_lr,
-        start=recipe.start_lr,
-        steps=recipe.steps or recipe.epochs * steps_per_epoch,
-        warmup_steps=recipe.warmup_steps or recipe.warmup_epochs * steps_per_epoch,
-    )
+    """The schedule that a recipe names, with its numbers.
+
+    Raises:
+        UsageError: the warm-up is longer than the training.
+    """
+    steps = recipe.steps or recipe.epochs * steps_per_epoch
+    warmup_steps = recipe.warmup_steps or recipe.warmup_epochs * steps_per_epoch
+    if warmup_steps > steps:
+        raise UsageError(
+            f"The warm-up of {warmup_steps} steps is more than the {steps} steps of the training, on this little data. "
+            "Shorten it: --set warmup_steps=0."
+        )
+    shared = {"peak": recipe.lr, "start": recipe.start_lr, "steps": steps, "warmup_steps": warmup_steps}
+    if recipe.schedule == "poly":
+        return poly_schedule(**shared)
+    if recipe.schedule == "step":
+        return step_schedule(**shared, milestones=recipe.milestones)
+    return cosine_schedule(**shared, final=recipe.min_lr)
 
 
 def adamw(model: nn.Module, recipe: Recipe) -> torch.optim.AdamW:

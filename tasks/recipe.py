@@ -20,7 +20,8 @@ class Recipe:
     """What every fine-tuning needs. Tasks add fields of their own.
 
     The defaults are those of the official fine-tuning code: AdamW without gradient clipping and without EMA, a
-    cosine to 1e-6 after a linear warm-up from 0.
+    cosine to 1e-6 after a linear warm-up from 0. Dense heads come with two other schedules: `poly` falls in a line
+    to 0 (the usual one of semantic segmentation, power 1), `step` is divided by 10 at each of the milestones.
     """
 
     name: str
@@ -30,6 +31,8 @@ class Recipe:
     warmup_epochs: int = 0
     steps: int = 0  # the length in optimizer steps, for recipes that state it so, instead of epochs
     warmup_steps: int = 0
+    schedule: Literal["cosine", "poly", "step"] = "cosine"
+    milestones: tuple[float, ...] = ()  # of `step`, as shares of the length
     batch_size: int  # samples per optimizer step, over all processes and accumulation steps
     lr: float  # peak
     min_lr: float = 1e-6
@@ -61,11 +64,17 @@ class Recipe:
                 "--set steps=0 or --set epochs=0."
             )
         for name, length in (("epochs", self.epochs), ("steps", self.steps)):
-            if getattr(self, f"warmup_{name}") > length:
+            # A warm-up in steps beside a length in epochs can only be compared once the data set is known.
+            comparable = name == "epochs" or not self.epochs
+            if comparable and getattr(self, f"warmup_{name}") > length:
                 raise UsageError(
                     f"warmup_{name}={getattr(self, f'warmup_{name}')} is more than {name}={length}. "
                     f"Shorten the warm-up too: --set warmup_{name}=0."
                 )
+        if not all(0 < share < 1 for share in self.milestones):
+            raise UsageError(
+                f"Recipe field milestones has shares of the length, between 0 and 1: not {self.milestones}."
+            )
 
     @property
     def trains(self) -> bool:

@@ -7,8 +7,17 @@ import pytest
 import torch
 from torch import nn
 
+from backbones.errors import UsageError
 from backbones.multiway import Multiway
-from harness.optim import StepWrapper, adamw, cosine_schedule, parameter_groups, recipe_schedule
+from harness.optim import (
+    StepWrapper,
+    adamw,
+    cosine_schedule,
+    parameter_groups,
+    poly_schedule,
+    recipe_schedule,
+    step_schedule,
+)
 from tasks.recipe import Recipe
 from tests.backbones.test_multiway import official_config
 
@@ -80,6 +89,50 @@ def test_a_recipe_may_count_steps_instead_of_epochs() -> None:
     rates = recipe_schedule(by_steps, steps_per_epoch=2)
     np.testing.assert_array_equal(rates, recipe_schedule(by_epochs, steps_per_epoch=2))
     assert len(recipe_schedule(by_steps, steps_per_epoch=7)) == 10
+
+
+def test_poly_equals_mmengines_schedulers() -> None:
+    from mmengine.optim import LinearLR, PolyLR
+
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=2e-5)
+    # A warm-up that multiplies the falling rate: what mmcv 1.x did, and two chained schedulers of mmengine do.
+    schedulers = [LinearLR(optimizer, start_factor=1e-6, end=15, by_epoch=False)]
+    schedulers.append(PolyLR(optimizer, eta_min=0.0, power=1.0, end=101, by_epoch=False))
+    expected = []
+    for _ in range(100):
+        expected.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        for scheduler in schedulers:
+            scheduler.step()
+    rates = poly_schedule(peak=2e-5, start=2e-11, steps=100, warmup_steps=15)
+    # mmengine's warm-up reaches its end one step earlier than mmcv's did.
+    np.testing.assert_allclose(rates[15:], np.array(expected)[15:], rtol=1e-9)
+    assert rates[0] == pytest.approx(2e-11)
+    assert rates[7] == pytest.approx(2e-5 * (1 - 7 / 100) * (1e-6 + (1 - 1e-6) * 7 / 15))
+
+
+def test_step_schedule_has_the_published_numbers() -> None:
+    """ViTDet: 184,375 steps, divided at 163,889 and 177,546, warm-up from a thousandth over 250 steps."""
+    rates = step_schedule(
+        peak=1e-4, start=1e-7, steps=184_375, warmup_steps=250, milestones=(163_889 / 184_375, 177_546 / 184_375)
+    )
+    assert rates[[0, 125, 250, 163_888]] == pytest.approx([1e-7, 5.005e-5, 1e-4, 1e-4])
+    assert rates[[163_889, 177_545, 177_546, -1]] == pytest.approx([1e-5, 1e-5, 1e-6, 1e-6])
+
+
+def test_a_recipe_names_its_schedule() -> None:
+    by_steps = dataclasses.replace(RECIPE, epochs=0, steps=10)
+    falling = recipe_schedule(dataclasses.replace(by_steps, schedule="poly"), steps_per_epoch=1)
+    np.testing.assert_allclose(falling, 1e-3 * np.linspace(1, 0, 10, endpoint=False))
+    stepped = dataclasses.replace(by_steps, schedule="step", milestones=(0.5, 0.9))
+    np.testing.assert_allclose(recipe_schedule(stepped, steps_per_epoch=1), [1e-3] * 5 + [1e-4] * 4 + [1e-5])
+
+
+def test_a_warmup_in_steps_beside_epochs_is_compared_with_the_data() -> None:
+    recipe = dataclasses.replace(RECIPE, epochs=2, warmup_steps=250)
+    assert len(recipe_schedule(recipe, steps_per_epoch=200)) == 400
+    with pytest.raises(UsageError, match="250 steps is more than the 20 steps"):
+        recipe_schedule(recipe, steps_per_epoch=10)
 
 
 def test_accumulated_steps_equal_one_large_batch() -> None:

@@ -30,6 +30,8 @@ def test_values_are_read_as_the_fields_types() -> None:
         ("epochs=-1", "not be less than 0"),
         ("batch_size=0", "batch_size must be more than 0"),
         ("steps=100", "epochs=50 and steps=100 are two lengths"),
+        ("milestones=[0.5, 90]", "between 0 and 1"),
+        ("schedule=linear", "Unknown value of schedule"),
         ("epochs=3", "warmup_epochs=5 is more than epochs=3"),
     ],
 )
