@@ -82,9 +82,7 @@ def build(
     if name.startswith(TIMM):
         model = _build_timm(name.removeprefix(TIMM), image_size, options)
     else:
-        from backbones.multiway import Multiway
-
-        model = Multiway(resolve(name, image_size=image_size, **options))
+        model = _build_multiway(resolve(name, image_size=image_size, **options))
     if weights is not None:
         load(model, weights)
     return model
@@ -94,6 +92,16 @@ def resolve(name: str, *, image_size: int | None = None, **options: object) -> M
     """The configuration of a named Multiway backbone with some fields changed."""
     changes = dict(options, image_size=image_size) if image_size else options
     return replace(config(name), **changes)
+
+
+def _build_multiway(config: MultiwayConfig) -> nn.Module:
+    if config.window:
+        from backbones.windowed import WindowedMultiway
+
+        return WindowedMultiway(config)
+    from backbones.multiway import Multiway
+
+    return Multiway(config)
 
 
 def _build_timm(name: str, image_size: int | None, options: dict) -> nn.Module:

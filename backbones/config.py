@@ -33,6 +33,8 @@ class MultiwayConfig:
     final_norm: bool = True  # off for VQA and image classification, as in the official models
     layer_norm_eps: float = 1e-5
     drop_path: float = 0.0  # rate of the last layer; grows linearly from 0 at the first
+    window: int = 0  # patches along a side of the windows that a detector's layers attend in; 0 = everywhere
+    global_layers: tuple[int, ...] = ()  # layers that attend everywhere even so
     checkpoint_activations: bool = False
 
     def __post_init__(self) -> None:
@@ -46,6 +48,11 @@ class MultiwayConfig:
         if self.experts == "standard" and (self.attention == "decoupled" or self.vl_layers):
             raise UsageError(
                 "experts='standard' has one expert for all modalities: it goes with attention='shared' and vl_layers=0."
+            )
+        if self.window < 0 or not set(self.global_layers) <= set(range(self.layers)):
+            raise UsageError(
+                f"window={self.window} and global_layers={self.global_layers} do not fit {self.layers} layers: the "
+                f"window is 0 or more, global layers are numbers from 0 to {self.layers - 1}."
             )
         if not 0 <= self.vl_layers <= self.layers:
             raise UsageError(f"vl_layers={self.vl_layers} does not fit into {self.layers} layers.")

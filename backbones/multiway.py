@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -56,6 +56,10 @@ def _expert(module: nn.Module, name: str) -> nn.Module:
     return module[name] if isinstance(module, nn.ModuleDict) else module
 
 
+Mix = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""Query, key and value, each [batch, heads, tokens, head dim] -> the weighted means of the values, [the same]."""
+
+
 class Attention(nn.Module):
     """Multi-head self-attention over the concatenated streams."""
 
@@ -80,17 +84,11 @@ class Attention(nn.Module):
         joined = parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
         return joined.unflatten(-1, (self.heads, -1)).transpose(1, 2)
 
-    def forward(
-        self, streams: dict[str, Tensor], bias: Tensor | None, cache: KeyValueCache | None, layer: int
-    ) -> dict[str, Tensor]:
+    def forward(self, streams: dict[str, Tensor], mix: Mix) -> dict[str, Tensor]:
         query = self._project(self.q_proj, streams)
         key = self._project(self.k_proj, streams)
         value = self._project(self.v_proj, streams)
-        if cache is not None:
-            key, value = cache.append(layer, key, value)
-        if bias is not None:
-            bias = bias.to(query.dtype)
-        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=bias).transpose(1, 2).flatten(2)
+        mixed = mix(query, key, value).transpose(1, 2).flatten(2)
         out = {}
         lengths = [tokens.shape[1] for tokens in streams.values()]
         for name, part in zip(streams, mixed.split(lengths, dim=1), strict=True):
@@ -149,9 +147,24 @@ class Layer(nn.Module):
     def forward(
         self, streams: dict[str, Tensor], bias: Tensor | None, cache: KeyValueCache | None
     ) -> dict[str, Tensor]:
+        def mix(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+            if cache is not None:
+                key, value = cache.append(self.index, key, value)
+            mask = None if bias is None else bias.to(query.dtype)
+            return F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+
+        streams = self.attend(streams, lambda normed: self.self_attn(normed, mix))
+        return self.feed(streams, pair=len(streams) > 1 or (cache is not None and cache.pair))
+
+    def attend(
+        self, streams: dict[str, Tensor], attention: Callable[[dict[str, Tensor]], dict[str, Tensor]]
+    ) -> dict[str, Tensor]:
+        """The attention half: `attention` of the normed streams is added to them."""
         normed = {name: _expert(self.self_attn_layer_norm, name)(tokens) for name, tokens in streams.items()}
-        streams = self._residual(streams, self.self_attn(normed, bias, cache, self.index))
-        pair = len(streams) > 1 or (cache is not None and cache.pair)
+        return self._residual(streams, attention(normed))
+
+    def feed(self, streams: dict[str, Tensor], *, pair: bool = False) -> dict[str, Tensor]:
+        """The feed-forward half; tokens of a pair go to the pair's expert where the layer has one."""
         fused = self.has_pair_expert and pair
         update = {}
         for name, tokens in streams.items():
@@ -270,7 +283,7 @@ class Multiway(nn.Module):
             raise ValueError("A key/value cache holds no padding: pass unpadded text with a cache.")
         streams = {}
         if image is not None:
-            streams[IMAGE] = self._embed_image(image, vision_masked)
+            streams[IMAGE] = self.embed_image(image, vision_masked)
         if text is not None:
             streams[TEXT] = self._embed_text(text, text_padding, text_positions)
         image_length = streams[IMAGE].shape[1] if image is not None else 0
@@ -280,15 +293,25 @@ class Multiway(nn.Module):
 
         kept = {}
         for layer in self.encoder.layers:
-            if self.config.checkpoint_activations and self.training:
-                streams = checkpoint(layer, streams, bias, cache, use_reentrant=False)
-            else:
-                streams = layer(streams, bias, cache)
+            streams = self._checkpointed(layer, streams, bias, cache)
             if layer.index in layers:
                 kept[layer.index] = _join(streams)
         if self.encoder.layer_norm is not None:
             streams = {name: _expert(self.encoder.layer_norm, name)(tokens) for name, tokens in streams.items()}
         return Encoded(_join(streams), image_length, tuple(kept[index] for index in layers))
+
+    def _checkpointed(self, call: Callable, *inputs: Any) -> Any:
+        """`call(*inputs)`, its activations computed again in the backward pass when the configuration says so."""
+        if self.config.checkpoint_activations and self.training:
+            return checkpoint(call, *inputs, use_reentrant=False)
+        return call(*inputs)
+
+    def image_layers(self, tokens: Tensor, layers: range) -> Tensor:
+        """Image tokens (see `embed_image`) passed on through some of the layers: [batch, 1 + patches, dim]."""
+        streams = {IMAGE: tokens}
+        for index in layers:
+            streams = self._checkpointed(self.encoder.layers[index], streams, None, None)
+        return streams[IMAGE]
 
     def image_tokens(self, image: Tensor) -> int:
         """How many tokens an image [batch, 3, height, width] becomes, the class token counted."""
@@ -326,7 +349,8 @@ class Multiway(nn.Module):
         """The name in this module of a tensor in a checkpoint file; None when it belongs to a head."""
         return name if name.startswith(("text_embed.", "vision_embed.", "encoder.")) else None
 
-    def _embed_image(self, image: Tensor, masked: Tensor | None) -> Tensor:
+    def embed_image(self, image: Tensor, masked: Tensor | None = None) -> Tensor:
+        """What the first layer takes of an image: [batch, 1 + patches, dim], the class token first."""
         grid = tuple(side // self.config.patch_size for side in image.shape[-2:])
         tokens = self.vision_embed(image, masked)
         return tokens + image_positions(self.encoder.embed_positions[IMAGE].weight, grid).to(tokens.dtype)

@@ -1,4 +1,4 @@
-"""Position tables of the Multiway transformer.
+"""Position tables of the Multiway transformer, and how they fit another size of image.
 
 Rows 0 and 1 of each table are never used (an offset that the official models inherited from fairseq). The
 image table goes on with the class token and the patches in row-major order.
@@ -42,3 +42,16 @@ def resize_image_table(table: Tensor, grid: tuple[int, int]) -> Tensor:
     square = patches.float().reshape(1, side, side, -1).permute(0, 3, 1, 2)
     resized = F.interpolate(square, size=grid, mode="bicubic", align_corners=False)
     return torch.cat([kept, resized.flatten(2).squeeze(0).T.to(table.dtype)])
+
+
+def resize_relative_table(table: Tensor, rows: int) -> Tensor:
+    """A table of relative positions [2 * side - 1, dim] for another side of map, linearly as in detectron2."""
+    if len(table) == rows:
+        return table
+    return F.interpolate(table.T[None].float(), size=rows, mode="linear")[0].T.to(table.dtype)
+
+
+def resize_patch_kernel(kernel: Tensor, patch_size: int) -> Tensor:
+    """A patch embedding's kernel [dim, 3, patch, patch] for another patch size, bicubically as EVA's from 14 to 16."""
+    resized = F.interpolate(kernel.float(), size=(patch_size, patch_size), mode="bicubic", align_corners=False)
+    return resized.to(kernel.dtype)

@@ -18,10 +18,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from backbones.errors import InputError
-from backbones.positions import UNUSED_ROWS, resize_image_table
+from backbones.positions import UNUSED_ROWS, resize_image_table, resize_patch_kernel, resize_relative_table
 
 TRUNK = "beit3."  # what official checkpoints put before the transformer's own names
 IMAGE_TABLE = TRUNK + "encoder.embed_positions.A.weight"
+PATCH_KERNEL = TRUNK + "vision_embed.proj.weight"
+RELATIVE = TRUNK + "relative."
 WRAPPERS = ("model", "module", "state_dict")
 # In some released files but not in every model that loads them: the heads of pretraining and the final norm.
 OPTIONAL = ("mlm_head.", "mim_head.", TRUNK + "encoder.layer_norm.")
@@ -34,7 +36,7 @@ class LoadReport:
     loaded: int  # tensors
     fresh: tuple[str, ...]  # in the model but not in the file: kept as initialised
     ignored: tuple[str, ...]  # in the file, of no use to this model
-    resized: tuple[str, ...]  # position tables interpolated to another image size
+    resized: tuple[str, ...]  # interpolated: position tables to another image size, the patch kernel to another patch
 
 
 def sha256(path: str | Path) -> str:
@@ -109,9 +111,10 @@ def load(model: nn.Module, path: str | Path, *, new_heads: bool = False) -> Load
 
     Every tensor of the model must be in the file with its shape, except: frozen parameters (the parts that a
     task never uses, which some released files lack), and with `new_heads` everything outside the backbone
-    (fine-tuning starts a head afresh; a head of the right shape is taken over). A bare backbone takes no
-    head. Image position tables of another size are interpolated. Pretraining heads, and a final norm that
-    the model does without, are ignored.
+    (fine-tuning starts a head afresh; a head of the right shape is taken over) and the backbone's `fresh_parts`,
+    which pretraining does not know. A bare backbone takes no head. Position tables of another size and patch
+    kernels of another patch are interpolated. Pretraining heads, and a final norm that the model does without, are
+    ignored.
 
     Raises:
         InputError: unreadable file (see `read`) or a mismatch; the message lists missing, unexpected and
@@ -122,10 +125,11 @@ def load(model: nn.Module, path: str | Path, *, new_heads: bool = False) -> Load
     new_heads = new_heads or backbone is model
     own = {prefix + name: tensor for name, tensor in model.state_dict().items()}
     state = _under_trunk(read(path), backbone)
-    resized = _resize_positions(state, own)
+    resized = _resize(state, own)
+    fresh_parts = tuple(TRUNK + part for part in getattr(backbone, "fresh_parts", ()))
 
     def is_free(name: str) -> bool:
-        return new_heads and not name.startswith(TRUNK)
+        return new_heads and (not name.startswith(TRUNK) or name.startswith(fresh_parts))
 
     wrong = [name for name in state if name in own and state[name].shape != own[name].shape]
     ignored = [name for name in state if name not in own and (is_free(name) or name.startswith(OPTIONAL))]
@@ -157,12 +161,23 @@ def _under_trunk(state: dict[str, Tensor], backbone: nn.Module) -> dict[str, Ten
     return {name if inside[name] is None else TRUNK + inside[name]: tensor for name, tensor in state.items()}
 
 
-def _resize_positions(state: dict[str, Tensor], own: dict[str, Tensor]) -> list[str]:
-    if IMAGE_TABLE not in state or IMAGE_TABLE not in own or state[IMAGE_TABLE].shape == own[IMAGE_TABLE].shape:
-        return []
-    side = math.isqrt(len(own[IMAGE_TABLE]) - UNUSED_ROWS - 1)
-    state[IMAGE_TABLE] = resize_image_table(state[IMAGE_TABLE], (side, side))
-    return [IMAGE_TABLE]
+def _resize(state: dict[str, Tensor], own: dict[str, Tensor]) -> list[str]:
+    """Interpolate what has a size of its own in each model; returns the names of what changed."""
+    resized = []
+    for name in state.keys() & own.keys():
+        if state[name].shape == own[name].shape:
+            continue
+        if name == IMAGE_TABLE:
+            side = math.isqrt(len(own[name]) - UNUSED_ROWS - 1)
+            state[name] = resize_image_table(state[name], (side, side))
+        elif name == PATCH_KERNEL:
+            state[name] = resize_patch_kernel(state[name], own[name].shape[-1])
+        elif name.startswith(RELATIVE):
+            state[name] = resize_relative_table(state[name], len(own[name]))
+        else:
+            continue
+        resized.append(name)
+    return sorted(resized)
 
 
 def _shape(tensor: Tensor) -> str:

@@ -146,7 +146,7 @@ def test_standard_form_treats_both_modalities_alike() -> None:
     image, _ = pair()
     # The same embeddings must come out the same whichever modality they pose as.
     with torch.no_grad():
-        tokens = model._embed_image(image, None)
+        tokens = model.embed_image(image, None)
         as_image, as_text = {"A": tokens}, {"B": tokens}
         for layer in model.encoder.layers:
             as_image, as_text = layer(as_image, None, None), layer(as_text, None, None)
