@@ -59,12 +59,15 @@ class Experiment:
         import torch
 
         torch.manual_seed(self.seed)
+        own = {}
+        if not self.backbone.startswith(backbones.TIMM):
+            own = self.adapter.backbone_options(self.recipe, layers=backbones.config(self.backbone).layers)
         backbone = backbones.build(
             self.backbone,
             image_size=self.recipe.image_size,
             drop_path=self.recipe.drop_path,
-            final_norm=self.adapter.final_norm,
             checkpoint_activations=self.recipe.checkpoint_activations,
+            **own,
         )
         return self.adapter.model(backbone, self.setting)
 

@@ -223,10 +223,15 @@ def _runner(
 
 
 def _shared(model: BaseModel) -> BaseModel | MMDistributedDataParallel:
-    """The model, with gradients averaged over processes when there are several."""
+    """The model, with gradients averaged over processes when there are several, and batch statistics on GPUs.
+
+    Batch normalisation cannot be synchronised on the CPU: PyTorch has it for GPUs only.
+    """
     if distributed.world_size() == 1:
         return model
     where = next(model.parameters()).device
+    if where.type == "cuda":
+        model = torch.nn.SyncBatchNorm.convert_sync_batchnorm(model)
     # mmengine's own wrapping names a device, which PyTorch refuses on the CPU.
     devices = [where.index] if where.type == "cuda" else None
     # Most tasks leave some of the backbone alone: the mask token, experts of the modality that they do not have.

@@ -143,7 +143,6 @@ class TaskAdapter(ABC):
     folder: ClassVar[str]  # the data's usual folder name; a data root may be this folder or hold it
     train_split: ClassVar[str] = "train"
     eval_split: ClassVar[str] = "val"
-    final_norm: ClassVar[bool] = True  # whether the Multiway backbone ends in its LayerNorm
     needs_text: ClassVar[bool] = False  # such tasks take Multiway backbones only
     whole_batch: ClassVar[bool] = False  # the loss compares the samples of a batch, so no part of it stands alone
 
@@ -185,6 +184,10 @@ class TaskAdapter(ABC):
         Raises:
             InputError: a record that is not of the task's form; the message names the sample.
         """
+
+    def backbone_options(self, recipe: Recipe, *, layers: int) -> dict[str, Any]:
+        """Fields of `MultiwayConfig` that the task sets, besides image size and drop path, for so many layers."""
+        return {}
 
     def read_official(self, path: Path) -> list[dict[str, Any]]:
         """Records, each with its "id", of a predictions file in the form of the benchmark's own tools.

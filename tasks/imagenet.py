@@ -88,7 +88,6 @@ class ImageNet(TaskAdapter):
     )  # fmt: skip
     recipes = RECIPES
     folder = "imagenet"
-    final_norm = False
 
     def check(self, root: Path, *, decode: bool, progress: Progress) -> list[Finding]:
         def told(split: str, samples: Sequence[Sample]) -> str:
@@ -174,6 +173,9 @@ class ImageNet(TaskAdapter):
                 num_classes=classes,
             )
         return ImageClassifier(backbone, classes=classes, mixup=mixup, label_smoothing=recipe.label_smoothing)
+
+    def backbone_options(self, recipe: Recipe, *, layers: int) -> dict[str, Any]:
+        return {"final_norm": False}
 
     def score(self, predictions: Mapping[str, Mapping[str, Any]], samples: Sequence[Sample]) -> list[Measurement]:
         from tasks.statistics import mean

@@ -117,7 +117,6 @@ class VQAv2(TaskAdapter):
     recipes = RECIPES
     folder = "coco"
     eval_split = "rest_val"
-    final_norm = False
     needs_text = True
 
     def check(self, root: Path, *, decode: bool, progress: Progress) -> list[Finding]:
@@ -239,6 +238,9 @@ class VQAv2(TaskAdapter):
         truths = [sample.annotation for sample in samples]
         with collector_paused():
             return [*_accuracies(answers, truths), _soft_score(answers, truths)]
+
+    def backbone_options(self, recipe: Recipe, *, layers: int) -> dict[str, Any]:
+        return {"final_norm": False}
 
     def read_official(self, path: Path) -> list[dict[str, Any]]:
         """Records of a results file of the VQA challenge: a JSON list of {"question_id": …, "answer": "…"}."""
