@@ -14,11 +14,17 @@ _PALETTE = {name: np.array(rgb, np.float32) for name, rgb in (COLOURS | BACKGROU
 Window = tuple[slice, slice]
 
 
+def picture_shape(scene: Scene, *, size: int) -> tuple[int, int]:
+    """Rows and columns of the picture of `scene`, the more of which are `size`."""
+    return round(scene.height * size), round(scene.width * size)
+
+
 def draw(scene: Scene, *, size: int) -> np.ndarray:
-    """The picture of `scene`: uint8 [size, size, 3], RGB."""
-    picture = _surface(scene.background, *_offsets(_window(0.5, 0.5, 1, size), 0, 0, size), size)
+    """The picture of `scene`: uint8 [rows, columns, 3], RGB, its longer side `size` pixels."""
+    shape = picture_shape(scene, size=size)
+    picture = _surface(scene.background, *_offsets((slice(0, shape[0]), slice(0, shape[1])), 0, 0, size), size)
     for thing in scene.things + scene.clutter:
-        window = _window(thing.x, thing.y, thing.size, size)
+        window = _window(thing, shape, size)
         x, y = _offsets(window, thing.x, thing.y, size)
         cover = _cover(thing, x, y, size)[..., None]
         picture[window] += cover * (_surface(thing.texture, x, y, size) - picture[window])
@@ -26,10 +32,11 @@ def draw(scene: Scene, *, size: int) -> np.ndarray:
 
 
 def masks(scene: Scene, *, size: int) -> np.ndarray:
-    """Where each of `scene.things` is seen: bool [things, size, size], no pixel in two of them."""
-    seen = np.zeros((len(scene.things), size, size), bool)
+    """Where each of `scene.things` is seen: bool [things, rows, columns], no pixel in two of them."""
+    shape = picture_shape(scene, size=size)
+    seen = np.zeros((len(scene.things), *shape), bool)
     for index, thing in enumerate(scene.things + scene.clutter):
-        window = _window(thing.x, thing.y, thing.size, size)
+        window = _window(thing, shape, size)
         cover = _cover(thing, *_offsets(window, thing.x, thing.y, size), size) >= 0.5
         seen[(slice(None), *window)] &= ~cover
         if index < len(scene.things):
@@ -37,11 +44,15 @@ def masks(scene: Scene, *, size: int) -> np.ndarray:
     return seen
 
 
-def _window(x: float, y: float, extent: float, size: int) -> Window:
-    """The rows and columns of a picture of `size` pixels that a square of `extent` around `x`, `y` touches."""
-    reach = extent / 2 + 1 / size
-    first, last = ([max(0, min(size, math.floor((c + r) * size))) for c in (y, x)] for r in (-reach, reach))
-    return slice(first[0], last[0]), slice(first[1], last[1])
+def _window(thing: Thing, shape: tuple[int, int], size: int) -> Window:
+    """The rows and columns of a picture of that shape that the square around `thing` touches."""
+    reach = thing.size / 2 + 1 / size
+
+    def along(centre: float, limit: int) -> slice:
+        first, last = (max(0, min(limit, math.floor((centre + side) * size))) for side in (-reach, reach))
+        return slice(first, last)
+
+    return along(thing.y, shape[0]), along(thing.x, shape[1])
 
 
 def _offsets(window: Window, x: float, y: float, size: int) -> tuple[np.ndarray, np.ndarray]:

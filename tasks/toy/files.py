@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import Image
 
 from tasks.adapter import Progress
@@ -19,12 +20,16 @@ FORMATS = {".jpg": "JPEG", ".JPEG": "JPEG", ".png": "PNG"}
 
 
 def save_picture(path: Path, scene: Scene, *, image_size: int) -> None:
-    """Draw `scene`, unless the file is there."""
-    if path.exists():
-        return
+    """Draw `scene`, its longer side `image_size` pixels, unless the file is there."""
+    if not path.exists():
+        save_pixels(path, draw(scene, size=image_size))
+
+
+def save_pixels(path: Path, pixels: np.ndarray) -> None:
+    """Write uint8 [rows, columns, 3] (RGB) or [rows, columns] as a picture, in the format that the name tells."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = partial_name(path)
-    image = Image.fromarray(draw(scene, size=image_size))
+    image = Image.fromarray(pixels)
     image.save(partial, FORMATS[path.suffix], **({"quality": QUALITY} if path.suffix != ".png" else {}))
     partial.replace(path)
 

@@ -1,6 +1,6 @@
 """What a toy picture shows: the words for it, and how a scene is drawn by lot.
 
-Lengths and positions are fractions of the picture's side, the origin at its upper left corner, `y` down.
+Lengths and positions are fractions of the picture's longer side, the origin at its upper left corner, `y` down.
 Every picture form of the toy set (classes, captions, questions, boxes, masks) is meant to be told from these
 scenes alone.
 """
@@ -8,7 +8,7 @@ scenes alone.
 import math
 import zlib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
@@ -55,8 +55,10 @@ DISTRACTOR_SIZE = (0.12, 0.2)
 DISTRACTORS = (2, 6)
 TILT = math.pi / 4  # shapes stand within this of upright, either way
 PITCH = (0.07, 0.14)
+FRAMES = ((1.0, 0.75), (1.0, 0.75), (0.75, 1.0), (1.0, 1.0))  # widths and heights of pictures that are not all square
 
 Option = TypeVar("Option")
+Range = tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -88,11 +90,13 @@ class Thing:
 @dataclass(frozen=True)
 class Scene:
     """`things` have names to be asked about, `clutter` lies on top of them; in both, later ones cover earlier
-    ones."""
+    ones. The picture ends at `width` and `height`, the longer of which is 1."""
 
     background: Texture
     things: tuple[Thing, ...]
     clutter: tuple[Thing, ...]
+    width: float = 1.0
+    height: float = 1.0
 
     @property
     def subject(self) -> Thing:
@@ -112,17 +116,17 @@ def sample_scene(rng: np.random.Generator, *, subject: str | None = None) -> Sce
     The shape of the subject is the only thing that depends on `subject`: neither its area nor its place nor any
     colour gives it away.
     """
-    background = _texture(rng, list(BACKGROUNDS))
+    background = sample_texture(rng, BACKGROUNDS)
     shape = pick(rng, SHAPES)
     shape = subject or shape
     size = math.sqrt(rng.uniform(*SUBJECT_AREA) / unit_area(shape))
-    things = [_thing(rng, shape, size=size, margin=SUBJECT_MARGIN)]
+    things = [sample_thing(rng, shape, size=size, margin=SUBJECT_MARGIN)]
     clutter = []
     for _ in range(rng.integers(*DISTRACTORS, endpoint=True)):
         whole = rng.random() < 0.5
         shape = pick(rng, SHAPES if whole else FRAGMENTS)
         size = rng.uniform(*DISTRACTOR_SIZE)
-        (things if whole else clutter).append(_thing(rng, shape, size=size, margin=size / 2))
+        (things if whole else clutter).append(sample_thing(rng, shape, size=size, margin=size / 2))
     return Scene(background, tuple(things), tuple(clutter))
 
 
@@ -132,19 +136,48 @@ def pick(rng: np.random.Generator, options: Iterable[Option]) -> Option:
     return options[rng.integers(len(options))]
 
 
-def _texture(rng: np.random.Generator, colours: list[str]) -> Texture:
+def sample_texture(
+    rng: np.random.Generator, colours: Iterable[str], *, material: str | None = None, pitch: Range = PITCH
+) -> Texture:
+    """A surface in two of `colours`, of any material where none is given, its `pitch` in that range."""
+    colours = list(colours)
     first, second = rng.permutation(len(colours))[:2]
     return Texture(
-        material=pick(rng, MATERIALS),
+        material=material or pick(rng, MATERIALS),
         colour=colours[first],
         accent=colours[second],
-        pitch=rng.uniform(*PITCH),
+        pitch=rng.uniform(*pitch),
         angle=rng.uniform(0, 2 * math.pi),
         phase=rng.random(),
     )
 
 
-def _thing(rng: np.random.Generator, shape: str, *, size: float, margin: float) -> Thing:
-    texture = _texture(rng, list(COLOURS))
-    x, y = (rng.uniform(margin, 1 - margin) for _ in range(2))
+def sample_thing(
+    rng: np.random.Generator,
+    shape: str,
+    *,
+    size: float,
+    margin: float,
+    frame: tuple[float, float] = (1.0, 1.0),
+    colours: Iterable[str] = tuple(COLOURS),
+    pitch: Range = PITCH,
+) -> Thing:
+    """A thing on a picture of width and height `frame`, its centre `margin` or more from the picture's edge."""
+    texture = sample_texture(rng, colours, pitch=pitch)
+    x, y = (rng.uniform(margin, extent - margin) for extent in frame)
     return Thing(shape, texture, size, x, y, angle=rng.uniform(-TILT, TILT))
+
+
+def set_off(
+    rng: np.random.Generator, thing: Thing, others: Iterable[Thing], colours: Iterable[str], *, pitch: Range = PITCH
+) -> Thing:
+    """`thing` in two of `colours` that none of `others` has where the two may touch, as far as enough are left: so
+    that one is seen to end where the other begins."""
+    colours, near = list(colours), [other for other in others if _may_touch(thing, other)]
+    taken = {colour for other in near for colour in (other.texture.colour, other.texture.accent)}
+    free = [colour for colour in colours if colour not in taken]
+    return replace(thing, texture=sample_texture(rng, free if len(free) > 1 else colours, pitch=pitch))
+
+
+def _may_touch(thing: Thing, other: Thing) -> bool:
+    return math.hypot(thing.x - other.x, thing.y - other.y) < (thing.size + other.size) / 2

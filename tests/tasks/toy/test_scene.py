@@ -8,8 +8,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tasks.toy.draw import draw, masks
-from tasks.toy.scene import MATERIALS, Scene, Texture, Thing, generator, sample_scene
+from tasks.toy.draw import draw, masks, picture_shape
+from tasks.toy.scene import MATERIALS, Scene, Texture, Thing, generator, sample_scene, set_off
 from tasks.toy.shapes import FRAGMENTS, SHAPES, unit_area
 
 SIZE = 80
@@ -95,6 +95,29 @@ def test_masks_cover_what_is_drawn() -> None:
         bare = draw(replace(sampled, things=()), size=SIZE)
         changed = (draw(sampled, size=SIZE) != bare).any(-1)
         assert changed[seen.any(0)].mean() > 0.99
+
+
+@pytest.mark.parametrize(("width", "height"), [(1.0, 0.75), (0.75, 1.0)])
+def test_pictures_end_at_their_width_and_height(width: float, height: float) -> None:
+    for scene in scenes(10):
+        cut = replace(scene, width=width, height=height)
+        rows, columns = picture_shape(cut, size=SIZE)
+        assert (rows, columns) == (height * SIZE, width * SIZE)
+        assert (draw(cut, size=SIZE) == draw(scene, size=SIZE)[:rows, :columns]).all()
+        assert (masks(cut, size=SIZE) == masks(scene, size=SIZE)[:, :rows, :columns]).all()
+
+
+def test_things_are_set_off_from_those_that_they_may_touch() -> None:
+    rng = generator(0, "test", 0)
+    thing, near, far = plain("circle", x=0.5), plain("ring", x=0.6), plain("star", x=0.9, size=0.1)
+    near = replace(near, texture=replace(near.texture, colour="blue", accent="green"))
+    for _ in range(50):
+        found = set_off(rng, thing, (near, far), ("blue", "green", "red", "black"))
+        assert {found.texture.colour, found.texture.accent} == {"red", "black"}
+        assert replace(found, texture=thing.texture) == thing
+    # Where one colour would be left, all are taken.
+    found = [set_off(rng, thing, (near, far), ("blue", "green", "red")).texture.colour for _ in range(50)]
+    assert set(found) == {"blue", "green", "red"}
 
 
 @pytest.mark.parametrize("shape", [*SHAPES, *FRAGMENTS])
