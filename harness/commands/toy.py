@@ -10,7 +10,7 @@ HELP = "draw the toy data set in the benchmarks' own file formats"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("root", metavar="ROOT", help="folder to write; a data root for every task with data there")
     parser.add_argument(
-        "sets", metavar="SET", nargs="*", help="imagenet, nlvr2, coco, flickr30k, nocaps (default: all)"
+        "sets", metavar="SET", nargs="*", help="imagenet, ade20k, nlvr2, coco, flickr30k, nocaps (default: all)"
     )
     parser.add_argument("--seed", type=int, default=0)
 

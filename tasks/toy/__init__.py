@@ -11,12 +11,16 @@ from pathlib import Path
 
 from backbones.errors import InputError, unknown
 from tasks.adapter import Progress
-from tasks.toy import coco, flickr30k, imagenet, nlvr2, nocaps
+from tasks.toy import ade20k, coco, flickr30k, imagenet, nlvr2, nocaps
 from tasks.toy.folder import begin, finish
 
 __all__ = ["FOLDERS", "write"]
 
-FOLDERS = {"imagenet": imagenet, "nlvr2": nlvr2, "coco": coco, "flickr30k": flickr30k, "nocaps": nocaps}
+FOLDERS = {
+    "imagenet": imagenet, "ade20k": ade20k, "nlvr2": nlvr2, "coco": coco, "flickr30k": flickr30k, "nocaps": nocaps,
+}  # fmt: skip
+"""By name; `FOLDER` of each is what it is called on disk."""
+
 SMALLEST = 32  # pixels; below, shapes and patterns are no longer told apart
 
 
@@ -35,9 +39,10 @@ def write(
     at a time may write to a root.
 
     Args:
-        tasks: folders to write, of `FOLDERS`; `coco` has the files of VQAv2, captioning and retrieval.
+        tasks: folders to write, of `FOLDERS`; `coco` has the files of VQAv2, captioning, retrieval and detection.
         scale: of the number of pictures; each split keeps a dozen or so.
-        image_size: pixels, square, at least 32.
+        image_size: pixels, at least 32; the side of square pictures. ADE20K's are twice as large and those of COCO's
+            instances three times (the longer side; not all are square), since what is on them is smaller.
         progress: wraps an iterable in a progress bar with a title.
 
     Raises:
@@ -56,7 +61,7 @@ def write(
         if not right:
             least = {"seed": "0 or more", "scale": "more than 0", "image_size": f"{SMALLEST} or more"}[option]
             raise InputError(f"The toy data set cannot be drawn to {root}: {option} is {value}. Give {least}.")
-    folders = {name: Path(root) / name for name in names}
+    folders = {name: Path(root) / FOLDERS[name].FOLDER for name in names}
     for name, folder in folders.items():
         try:
             _write(name, folder, seed=seed, scale=scale, image_size=image_size, progress=progress)

@@ -1,4 +1,7 @@
-"""Toy scenes in the forms of COCO captions, its Karpathy splits, and VQAv2: one set of pictures for all three."""
+"""Toy scenes in the forms of COCO captions, its Karpathy splits, and VQAv2: one set of pictures for all three.
+
+COCO's instances have pictures of their own (`tasks.toy.instances`).
+"""
 
 from __future__ import annotations
 
@@ -7,38 +10,40 @@ from pathlib import Path
 from typing import Any
 
 from tasks.adapter import Progress
+from tasks.toy import instances
 from tasks.toy.answers import ten_answers
 from tasks.toy.captions import captions, tokens
+from tasks.toy.coco_rows import LICENSE, image_row, info
 from tasks.toy.files import numbers, save_json, save_picture
 from tasks.toy.questions import PALETTE, Interviewer
 from tasks.toy.scene import generator
 from tasks.toy.still_life import sample_still_life
 
-SIZES = {"train2014": 1500, "val2014": 300, "test2015": 200}
+FOLDER = "coco"
+PARTS = {"train2014": 1500, "val2014": 300, "test2015": 200}
+SIZES = PARTS | instances.PARTS
 LEAST = 12
-VERSION = 1
+VERSION = 2
+YEAR = 2014
 CAPTIONS = 5
 QUESTION_TYPES = ("yes/no", "other")  # of each picture, and one of LAST in turn
 LAST = ("number", "other", "number", "yes/no")
 KARPATHY = ("restval", "val", "test")  # of the pictures of val2014, in turn
-INFO = {"description": "procedural toy data", "url": "", "version": "1.0", "year": 2014, "contributor": "",
-        "date_created": "2014-01-01"}  # fmt: skip
-LICENSE = {"id": 1, "url": "", "name": "drawn by a program"}
-DATE = "2014-01-01 00:00:00"
 
 
 def write(folder: Path, sizes: Mapping[str, int], *, seed: int, image_size: int, progress: Progress | None) -> None:
-    """Write `folder/{train2014,val2014,test2015}/*.jpg`, and under `folder` `dataset_coco.json`, `annotations/*.json`
-    and `vqa/*.json`."""
+    """Write `folder/{train2014,val2014,test2015,train2017,val2017,test2017}/*.jpg`, and under `folder`
+    `dataset_coco.json`, `annotations/*.json` and `vqa/*.json`."""
     karpathy: list[dict[str, Any]] = []
-    for part, count in sizes.items():
+    for part in PARTS:
         images, questions, annotations = [], [], []
         interviewer = Interviewer()
-        for index in numbers(count, f"draw {part}", progress):
+        for index in numbers(sizes[part], f"draw {part}", progress):
             # One stream of random numbers each: a change to the questions leaves the captions as they are.
             scene = sample_still_life(generator(seed, f"coco/{part}", index), PALETTE)
             image_id = _image_id(part, index)
-            images.append(image := _image(part, image_id, image_size))
+            file_name = f"COCO_{part}_{image_id:012d}.jpg"
+            images.append(image := image_row(image_id, file_name, image_size, image_size, year=YEAR))
             save_picture(folder / part / image["file_name"], scene, image_size=image_size)
             if part != "test2015":
                 texts = captions(generator(seed, f"coco/{part}/captions", index), scene, CAPTIONS)
@@ -68,6 +73,7 @@ def write(folder: Path, sizes: Mapping[str, int], *, seed: int, image_size: int,
             rows = [row for row in karpathy if row["filepath"] == part]
             save_json(folder / "annotations" / f"captions_{part}.json", caption_file(images, rows))
     save_json(folder / "dataset_coco.json", {"images": karpathy, "dataset": "coco"})
+    instances.write(folder, sizes, seed=seed, image_size=image_size, progress=progress)
 
 
 def karpathy_texts(texts: list[str], *, imgid: int, first: int) -> dict[str, Any]:
@@ -89,34 +95,21 @@ def caption_file(images: list[dict[str, Any]], karpathy: list[dict[str, Any]]) -
         for row in karpathy
         for sentence in row["sentences"]
     ]
-    return {"info": INFO, "images": images, "licenses": [LICENSE], "annotations": annotations}
+    return {"info": info(YEAR), "images": images, "licenses": [LICENSE], "annotations": annotations}
 
 
 def _image_id(part: str, index: int) -> int:
     """Different in each part, with gaps, and the same however many pictures are drawn."""
-    return 1 + 3 * index + list(SIZES).index(part)
-
-
-def _image(part: str, image_id: int, image_size: int) -> dict[str, Any]:
-    return {
-        "license": LICENSE["id"],
-        "file_name": f"COCO_{part}_{image_id:012d}.jpg",
-        "coco_url": "",
-        "height": image_size,
-        "width": image_size,
-        "date_captured": DATE,
-        "flickr_url": "",
-        "id": image_id,
-    }
+    return 1 + 3 * index + list(PARTS).index(part)
 
 
 def _save_questions(folder: Path, part: str, questions: list[dict[str, Any]]) -> None:
-    head = {"info": INFO, "task_type": "Open-Ended", "data_type": "mscoco", "license": LICENSE}
+    head = {"info": info(YEAR), "task_type": "Open-Ended", "data_type": "mscoco", "license": LICENSE}
     content = head | {"data_subtype": part, "questions": questions}
     save_json(folder / "vqa" / f"v2_OpenEnded_mscoco_{part}_questions.json", content)
 
 
 def _save_annotations(folder: Path, part: str, annotations: list[dict[str, Any]]) -> None:
-    head = {"info": INFO, "license": LICENSE, "data_subtype": part}
+    head = {"info": info(YEAR), "license": LICENSE, "data_subtype": part}
     content = head | {"annotations": annotations, "data_type": "mscoco"}
     save_json(folder / "vqa" / f"v2_mscoco_{part}_annotations.json", content)

@@ -12,6 +12,7 @@ from tasks.toy.files import numbers, save_json, save_picture
 from tasks.toy.scene import generator
 from tasks.toy.still_life import Palette, sample_still_life
 
+FOLDER = "flickr30k"
 SIZES = {"train": 1000, "val": 100, "test": 200}
 LEAST = 12
 VERSION = 1

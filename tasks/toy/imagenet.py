@@ -11,6 +11,7 @@ from tasks.toy.scene import generator, sample_scene
 from tasks.toy.shapes import SHAPES
 
 CLASSES = tuple(sorted(SHAPES))
+FOLDER = "imagenet"
 SIZES = {"train": 3000, "val": 500}
 LEAST = len(CLASSES)  # a class without a picture in one split would shift the class numbers of the other
 VERSION = 1  # of the drawing: one more whenever the same seed gives other pictures

@@ -14,6 +14,7 @@ from tasks.toy.files import numbers, save_lines, save_picture
 from tasks.toy.scene import generator
 from tasks.toy.statements import Group, sample_group
 
+FOLDER = "nlvr2"
 SIZES = {"train": 250, "dev": 50, "test1": 50}  # groups: 2000, 400 and 400 examples
 LEAST = 4
 VERSION = 1

@@ -16,6 +16,7 @@ from tasks.toy.files import numbers, save_json, save_picture
 from tasks.toy.scene import Scene, generator
 from tasks.toy.still_life import FAMILIAR, NOVEL, Palette, sample_still_life
 
+FOLDER = "nocaps"
 SIZES = {"val": 90, "test": 60}
 LEAST = 12
 VERSION = 1

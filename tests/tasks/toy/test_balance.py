@@ -17,10 +17,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from tasks import toy
+from tests.tasks.toy.baselines import colour_shares, logistic
 
 Rows = list[dict[str, Any]]
 
@@ -54,30 +54,6 @@ def accuracy(train: Rows, val: Rows, key: str) -> float:
     return float(np.mean([guess == answer for guess, answer in zip(guesses, answers(val), strict=True)]))
 
 
-def logistic(train: np.ndarray, train_answers: list[str], val: np.ndarray, val_answers: list[str]) -> float:
-    """Accuracy of multinomial logistic regression, at its best regularisation of three: a generous baseline."""
-    names = sorted(set(train_answers))
-    labels = torch.tensor([names.index(answer) for answer in train_answers])
-    truth = torch.tensor([names.index(answer) if answer in names else -1 for answer in val_answers])
-    spread = train.std(0) + 1e-3
-    train_x, val_x = (torch.from_numpy((x - train.mean(0)) / spread).float() for x in (train, val))
-    best = 0.0
-    for decay in (1e-1, 1e-2, 1e-3):
-        model = torch.nn.Linear(train.shape[1], len(names))
-        torch.nn.init.zeros_(model.weight)
-        optimizer = torch.optim.LBFGS(model.parameters(), max_iter=40)
-
-        def loss(model: torch.nn.Linear = model, decay: float = decay) -> torch.Tensor:
-            model.zero_grad()
-            value = torch.nn.functional.cross_entropy(model(train_x), labels) + decay * model.weight.square().sum()
-            value.backward()
-            return value
-
-        optimizer.step(loss)
-        best = max(best, (model(val_x).argmax(1) == truth).float().mean().item())
-    return best
-
-
 def bag_of_words(rows: Rows, vocabulary: list[str]) -> np.ndarray:
     """Words and pairs of neighbours: [rows, vocabulary], 0 or 1."""
     asked = [terms(row["question"]) for row in rows]
@@ -94,8 +70,7 @@ def colour_histogram(folder: Path, part: str, rows: Rows) -> np.ndarray:
     found = {}
     for image in {row["image_id"] for row in rows}:
         with Image.open(folder / part / f"COCO_{part}_{image:012d}.jpg") as picture:
-            codes = (np.asarray(picture) // 64 @ np.array([16, 4, 1], np.uint8)).ravel()
-        found[image] = np.bincount(codes, minlength=64) / len(codes)
+            found[image] = colour_shares(np.asarray(picture))
     return np.stack([found[row["image_id"]] for row in rows])
 
 

@@ -13,11 +13,13 @@ from backbones.errors import InputError, UsageError
 from tasks import toy
 
 SCALE = 0.01
-TEXTS = {
-    "nlvr2": "a73491f9c758fa7b51ec39681991b9212b1f427c63498c9447edc6a724f66804",
-    "coco": "a406f280fadf6301a1aa5da471975243ddfc7ac18c66fb5af92f2feced9f518c",
-    "flickr30k": "66031812580c36d51df3e15807f4fa64e284a4553d9c8c751a61103e2d319e54",
-    "nocaps": "8936672b0fef7fc6afe53c9c06814518a897a37ca4dd815891357335cf36eea8",
+TEXTS = {  # by folder; of the coco folder without and with the files of instances
+    "nlvr2": "4a4c7f042500bf715fd71d485ca8eac2150606c2a2f39b12f4c57ecd4da98c49",
+    "coco": "9a0f2da93cef3740bb279c689781b468c1eb6a20ad914f629a2620c72f900046",
+    "coco 2017": "378a4f7870a5760b7cd2dd326155f8d825977b98355e0fad6486a5b536823a82",
+    "flickr30k": "11e72c59bc5d181e9c05c79e7018657611ea3787ec7cd5bef30793608754ac1e",
+    "nocaps": "7d4a8765f1be56e5f5a765a0d24ceffeca62fc7787e04fbf5f9ba6d5c85dd911",
+    "ADEChallengeData2016": "037ae152df5abf921292f439a982cd5c59aea76e90f1e72fec9cfe94e03b745a",
 }
 
 
@@ -31,7 +33,11 @@ def times(root: Path) -> dict[Path, int]:
 
 
 def pictures(files: dict[str, str]) -> dict[str, str]:
-    return {name: digest for name, digest in files.items() if not name.endswith(".json")}
+    return {name: digest for name, digest in files.items() if not name.endswith((".json", ".txt"))}
+
+
+def place(root: Path, name: str) -> Path:
+    return root / toy.FOLDERS[name].FOLDER
 
 
 @pytest.fixture(scope="module")
@@ -48,34 +54,40 @@ def name(request: pytest.FixtureRequest) -> str:
 
 
 def test_folders_are_returned_by_name(once: Path) -> None:
-    assert toy.write(once, scale=SCALE) == {name: once / name for name in toy.FOLDERS}
-    assert {path.name for path in once.iterdir()} == set(toy.FOLDERS)
-    assert list(toy.FOLDERS) == ["imagenet", "nlvr2", "coco", "flickr30k", "nocaps"]
+    assert list(toy.FOLDERS) == ["imagenet", "ade20k", "nlvr2", "coco", "flickr30k", "nocaps"]
+    folders = {"ade20k": "ADEChallengeData2016"}
+    folders = {name: once / folders.get(name, name) for name in toy.FOLDERS}
+    assert toy.write(once, scale=SCALE) == folders
+    assert set(once.iterdir()) == set(folders.values())
 
 
 def test_the_same_arguments_write_the_same_bytes(once: Path, tmp_path: Path, name: str) -> None:
     toy.write(tmp_path, tasks=(name,), scale=SCALE)
-    assert hashes(tmp_path / name) == hashes(once / name)
-    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert hashes(place(tmp_path, name)) == hashes(place(once, name))
+    assert list(tmp_path.iterdir()) == [place(tmp_path, name)]
 
 
-@pytest.mark.parametrize("name", TEXTS, indirect=True)
-def test_texts_are_the_same_on_every_machine(once: Path, name: str) -> None:
+@pytest.mark.parametrize("texts", TEXTS)
+def test_texts_are_the_same_on_every_machine(once: Path, texts: str) -> None:
+    folder, _, year = texts.partition(" ")
+    files = [path for path in (once / folder).rglob("*") if path.suffix in (".json", ".txt")]
+    if folder == "coco":
+        files = [path for path in files if ("2017" in path.name) == bool(year)]
     digest = hashlib.sha256()
-    for path in sorted((once / name).rglob("*.json")):
+    for path in sorted(path for path in files if path.name != "toy.json"):
         digest.update(path.read_bytes())
-    assert digest.hexdigest() == TEXTS[name]
+    assert digest.hexdigest() == TEXTS[texts]
 
 
 def test_more_pictures_keep_the_first_ones(once: Path, tmp_path: Path, name: str) -> None:
     toy.write(tmp_path, tasks=(name,), scale=20 * SCALE)
-    first, more = pictures(hashes(once / name)), pictures(hashes(tmp_path / name))
+    first, more = (pictures(hashes(place(root, name))) for root in (once, tmp_path))
     assert first.items() < more.items()
 
 
 def test_other_seeds_and_splits_have_other_pictures(once: Path, tmp_path: Path, name: str) -> None:
     toy.write(tmp_path, tasks=(name,), scale=SCALE, seed=1)
-    first, other = (pictures(hashes(root / name)) for root in (once, tmp_path))
+    first, other = (pictures(hashes(place(root, name))) for root in (once, tmp_path))
     assert len({*first.values(), *other.values()}) == len(first) + len(other) > 20
 
 
@@ -85,29 +97,30 @@ def test_a_second_call_draws_nothing(once: Path) -> None:
     assert times(once) == before
 
 
-def test_an_interrupted_call_is_completed(once: Path, tmp_path: Path, name: str) -> None:
-    """Stopped in the second split; what was there before is not drawn again."""
+@pytest.mark.parametrize(("name", "split"), [*((name, 2) for name in toy.FOLDERS), ("coco", 5)], indirect=["name"])
+def test_an_interrupted_call_is_completed(once: Path, tmp_path: Path, name: str, split: int) -> None:
+    """Stopped in that split; what was there before is not drawn again."""
     titles = []
 
     def stop_later(indices: Iterable[int], title: str) -> Iterator[int]:
         titles.append(title)
         for index in indices:
-            if len(titles) == 2 and index == 3:
+            if len(titles) == split and index == 3:
                 raise KeyboardInterrupt
             yield index
 
-    folder = tmp_path / name
+    folder = place(tmp_path, name)
     with pytest.raises(KeyboardInterrupt):
         toy.write(tmp_path, tasks=(name,), scale=SCALE, progress=stop_later)
     assert not (folder / "toy.json").exists()
     before = {path: time for path, time in times(folder).items() if path.suffix != ".json"}
-    assert 0 < len(before) < len(pictures(hashes(once / name)))
+    assert 0 < len(before) < len(pictures(hashes(place(once, name))))
     victim = max(before)  # as if it had been on its way
     victim.rename(victim.with_name(victim.name + ".partial"))
     del before[victim]
     toy.write(tmp_path, tasks=(name,), scale=SCALE)
     assert before.items() <= times(folder).items()
-    assert hashes(folder) == hashes(once / name)
+    assert hashes(folder) == hashes(place(once, name))
 
 
 def test_progress_wraps_each_split(tmp_path: Path) -> None:
@@ -135,10 +148,10 @@ def test_other_parameters_are_refused(tmp_path: Path, name: str, other: dict[str
 
 
 def test_foreign_files_are_refused(tmp_path: Path, name: str) -> None:
-    (tmp_path / name / "train").mkdir(parents=True)
+    (place(tmp_path, name) / "train").mkdir(parents=True)
     with pytest.raises(InputError, match="already holds files that are no toy data set") as caught:
         toy.write(tmp_path, tasks=(name,), scale=SCALE)
-    assert str(tmp_path / name) in str(caught.value)
+    assert str(place(tmp_path, name)) in str(caught.value)
 
 
 @pytest.mark.parametrize("wrong", [{"scale": 0}, {"scale": float("nan")}, {"seed": -1}, {"image_size": 8}])
@@ -155,13 +168,15 @@ def test_unknown_names_are_refused_before_anything_is_drawn(tmp_path: Path) -> N
 
 
 def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path, name: str) -> None:
-    (tmp_path / name).write_text("in the way")
-    with pytest.raises(InputError, match=str(tmp_path / name)):
+    place(tmp_path, name).write_text("in the way")
+    with pytest.raises(InputError, match=str(place(tmp_path, name))):
         toy.write(tmp_path, tasks=(name,), scale=SCALE)
 
 
 def test_the_marker_holds_the_parameters(once: Path) -> None:
-    markers = {name: json.loads((once / name / "toy.json").read_text()) for name in toy.FOLDERS}
+    markers = {name: json.loads((place(once, name) / "toy.json").read_text()) for name in toy.FOLDERS}
     assert markers["imagenet"] == {"version": 1, "seed": 0, "train": 30, "val": 10, "image_size": 80}
     assert markers["nlvr2"] == {"version": 1, "seed": 0, "train": 4, "dev": 4, "test1": 4, "image_size": 80}
-    assert markers["coco"].keys() == {"version", "seed", "train2014", "val2014", "test2015", "image_size"}
+    assert markers["ade20k"] == {"version": 1, "seed": 0, "training": 12, "validation": 12, "image_size": 80}
+    parts = {"train2014": 15, "val2014": 12, "test2015": 12, "train2017": 12, "val2017": 12, "test2017": 12}
+    assert markers["coco"] == {"version": 2, "seed": 0, **parts, "image_size": 80}
