@@ -35,7 +35,7 @@ class Matches:
     Detections are in the order in which precision and recall go through them: class by class, by falling score,
     equal scores in the order of the images and then of the detections in their record.
 
-    images, classes: how many there are, with and without detections and objects.
+    classes: how many there are, with and without detections and objects.
     image, label: int [n], places of image and class.
     rank: int [n], place among the detections of the class in the image, from 0.
     sized: bool [areas, n], whether the detection's own area is in the range.
@@ -45,7 +45,6 @@ class Matches:
     object_counts: bool [areas, m], whether it is to be found: no crowd, and its area in the range.
     """
 
-    images: int
     classes: int
     image: np.ndarray
     label: np.ndarray
@@ -67,6 +66,11 @@ class _Outlines(NamedTuple):
     area: np.ndarray
     score: np.ndarray
     crowd: np.ndarray
+
+    @property
+    def group(self) -> np.ndarray:
+        """A number for each image and class, rising."""
+        return self.image << 32 | self.label
 
     def sorted(self, order: np.ndarray) -> _Outlines:
         boxes = isinstance(self.shapes, np.ndarray)
@@ -114,7 +118,6 @@ def match(
     matched, counts = _matched(found, real, object_counts)
     order = np.lexsort((-found.score, found.label))
     return Matches(
-        images=len(truths),
         classes=len(categories),
         image=found.image[order],
         label=found.label[order],
@@ -175,17 +178,9 @@ def _sized(area: np.ndarray) -> np.ndarray:
     return np.array([(low <= area) & (area <= high) for low, high in SIZES.values()])
 
 
-def _starts(outlines: _Outlines) -> np.ndarray:
-    """Bool [n]: where another image or class begins."""
-    starts = np.ones(len(outlines.image), bool)
-    starts[1:] = (np.diff(outlines.image) != 0) | (np.diff(outlines.label) != 0)
-    return starts
-
-
 def _rank(found: _Outlines) -> np.ndarray:
     """Place of each among those of its image and class."""
-    place = np.arange(len(found.image))
-    return place - np.maximum.accumulate(np.where(_starts(found), place, 0))
+    return np.arange(len(found.group)) - np.searchsorted(found.group, found.group)
 
 
 def _matched(found: _Outlines, real: _Outlines, object_counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -209,14 +204,15 @@ def _pairs(found: _Outlines, real: _Outlines) -> Iterator[_Pair]:
     """Images and classes that have both detections and objects."""
     from faster_coco_eval.core import mask
 
-    classes = 1 + max(found.label.max(initial=0), real.label.max(initial=0))
-    found_key, real_key = (side.image * classes + side.label for side in (found, real))
-    keys, first, count = np.unique(real_key, return_index=True, return_counts=True)
-    begins, ends = np.searchsorted(found_key, keys), np.searchsorted(found_key, keys, side="right")
+    groups, starts, counts = np.unique(real.group, return_index=True, return_counts=True)
+    bounds = (
+        np.searchsorted(found.group, groups),
+        np.searchsorted(found.group, groups, side="right"),
+        starts,
+        starts + counts,
+    )
     crowds = real.crowd.astype(int).tolist()
-    for begin, end, start, stop in zip(
-        begins.tolist(), ends.tolist(), first.tolist(), (first + count).tolist(), strict=True
-    ):
+    for begin, end, start, stop in zip(*[bound.tolist() for bound in bounds], strict=True):
         if begin < end:
             overlaps = mask.iou(found.shapes[begin:end], real.shapes[start:stop], crowds[start:stop])
             yield _Pair(begin, start, np.asarray(overlaps))
@@ -254,7 +250,8 @@ def _match_block(
         fits = free[:active] & (overlap >= OVERLAPS[:, None])
         wish = np.where(fits, overlap * value[:active, :, None, :], 0)
         choice = width - 1 - np.argmax(wish[..., ::-1], axis=-1)  # of equal overlaps the last, as in pycocotools
-        matched[rows] = has = fits.any(-1)
+        has = fits.any(-1)
+        matched[rows] = has
         counts[rows] = has & np.take_along_axis(counted[:active], choice, axis=-1)
         pair, area, bar = np.nonzero(has)
         taken = choice[pair, area, bar]
