@@ -71,6 +71,27 @@ def data_sha256(samples: Sequence[Sample]) -> str:
     return digest.hexdigest()
 
 
+def predictions_sha256(path: Path) -> str:
+    """Hash of a predictions file, or of what stands in for one.
+
+    Of a file with an .arrays file beside it, and of a folder, it is the hash of a line for each of the files: its hash
+    and its name, or its suffix in the first case.
+    """
+    if path.is_dir():
+        files = {file.relative_to(path).as_posix(): file for file in path.rglob("*") if file.is_file()}
+    elif path.suffix == ".jsonl" and path.with_suffix(".arrays").exists():
+        files = {file.suffix: file for file in (path, path.with_suffix(".arrays"))}  # whatever they are called
+    else:
+        return _file_sha256(path)
+    lines = [f"{_file_sha256(file)}  {name}\n" for name, file in sorted(files.items())]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def _file_sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def recipe_sha256(recipe: Recipe) -> str:
     return hashlib.sha256(_canonical(asdict(recipe))).hexdigest()
 

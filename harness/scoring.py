@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from backbones import weights
 from harness import provenance
 from harness.predictions import exactly_once, read
 from leaderboards.rows import ResultRow
@@ -37,7 +36,7 @@ def score_file(
         "dataset": adapter.dataset,
         "split": split,
         "data_sha256": provenance.data_sha256(samples),
-        "predictions_sha256": weights.sha256(path),
+        "predictions_sha256": provenance.predictions_sha256(path),
         "package_version": provenance.package_version(),
         "package_commit": provenance.package_commit(),
         "libraries": provenance.library_versions(),
@@ -63,7 +62,7 @@ def score_file(
 
 
 def read_predictions(path: Path, adapter: TaskAdapter, samples: Sequence[Sample]) -> dict[str, dict[str, Any]]:
-    """One record for each sample by id, from a file of ours or in the form of the benchmark's own tools.
+    """One record for each sample by id, from a file of ours or a file or folder of the benchmark's own form.
 
     Raises:
         InputError: unreadable predictions, or not each sample once.
@@ -86,7 +85,8 @@ def origin_file(predictions: Path) -> Path:
 
 
 def origin_of(predictions: Path) -> dict[str, Any]:
-    """Columns about the model behind a predictions file; none for a file from elsewhere."""
+    """Columns about the model behind a predictions file; none for predictions from elsewhere."""
     file = origin_file(predictions)
-    # An official file may be a .json itself.
-    return json.loads(file.read_text()) if file != predictions and file.exists() else {}
+    # An official file may be a .json itself, or a folder beside a file of ours.
+    ours = file != predictions and not predictions.is_dir() and file.exists()
+    return json.loads(file.read_text()) if ours else {}

@@ -10,7 +10,9 @@ HELP = "score a predictions file against the annotations; needs no model"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("task", metavar="TASK")
-    parser.add_argument("predictions", metavar="PREDICTIONS", help="a JSON record per line, each with the sample's id")
+    parser.add_argument(
+        "predictions", metavar="PREDICTIONS", help="of `harness predict`, or in the benchmark's own form"
+    )
     parser.add_argument("--data", required=True, metavar="ROOT")
     parser.add_argument("--split", help="which split they are of (default: the task's)")
     parser.add_argument("--limit", type=int, metavar="N", help="as in the prediction")
