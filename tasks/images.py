@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +26,25 @@ def open_image(path: Path) -> Image.Image:
     Raises:
         InputError: the file is absent, not an image, or truncated.
     """
+    with _opened(path) as image:
+        return image.convert("RGB")
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """Width and height in pixels, without decoding the image.
+
+    Raises:
+        InputError: the file is absent or not an image.
+    """
+    with _opened(path) as image:
+        return image.size
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
     try:
         with Image.open(path) as image:
-            return image.convert("RGB")
+            yield image
     except FileNotFoundError:
         raise InputError(
             f"Image {path} is named in the annotations but absent. Restore it, or point --data at the "

@@ -7,6 +7,9 @@ import shutil
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
+from PIL import Image
+
 
 def classification_folders(truth: Path, root: Path, *, fewest: int = 3) -> Path:
     """An ImageFolder set: a photograph's class is the category of its largest instance.
@@ -82,4 +85,25 @@ def karpathy_split(truth: Path, root: Path) -> Path:
             (root / row["filepath"]).mkdir(parents=True, exist_ok=True)
             shutil.copy(folder / "images" / image["file_name"], root / row["filepath"] / name)
     (root / "dataset_coco.json").write_text(json.dumps({"dataset": "coco", "images": images}))
+    return root
+
+
+def parsed_scenes(truth: Path, root: Path) -> Path:
+    """An ADE20K layout of COCO's 133 panoptic classes: train2017's photographs to train, val2017's to val.
+
+    Their ids have gaps; classes are numbered in the order of their ids, and `objectInfo150.txt` names them.
+    """
+    for part, split in (("train2017", "training"), ("val2017", "validation")):
+        folder = truth / "multitask_coco" / part
+        categories = json.loads((folder / "panoptic.json").read_text())["categories"]
+        compact = np.zeros(256, np.uint8)
+        compact[[category["id"] for category in categories]] = range(1, len(categories) + 1)
+        for kind in ("images", "annotations"):
+            (root / kind / split).mkdir(parents=True)
+        for file in sorted((folder / "semantic_masks").glob("*.png")):
+            shutil.copy(folder / "images" / f"{file.stem}.jpg", root / "images" / split)
+            ids = compact[np.asarray(Image.open(file))]
+            Image.fromarray(ids).save(root / "annotations" / split / file.name)
+    rows = [f"{number}\t0\t0\t0\t0\t{category['name']}" for number, category in enumerate(categories, 1)]
+    (root / "objectInfo150.txt").write_text("\n".join(["Idx\tRatio\tTrain\tVal\tStuff\tName", *rows]) + "\n")
     return root
