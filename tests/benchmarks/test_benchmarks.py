@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import dataclasses
 import json
 import math
 import sys
@@ -17,7 +16,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import backbones
 from backbones.multiway import Multiway
-from tests.benchmarks import detection, engine, forward, gpu, peers, retrieval, startup, timing, vqa
+from tests.benchmarks import engine, forward, gpu, peers, retrieval, startup, timing, vqa
+from tests.benchmarks.answers import answered
 from tests.benchmarks.engine import Step, Taken
 from tests.conftest import REPOSITORY
 
@@ -33,12 +33,6 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
-
-
-def answered(main: Callable, capsys: pytest.CaptureFixture, *arguments: str) -> tuple[int, dict]:
-    """A benchmark's exit status and its JSON, which is all that it may print."""
-    status = main([*arguments, "--json"])
-    return status, json.loads(capsys.readouterr().out)
 
 
 # Timing
@@ -400,36 +394,3 @@ def test_retrieval_times_nothing_that_computes_something_else(monkeypatch: pytes
     monkeypatch.setattr(retrieval, "row_by_row", lambda *args: [-features for features in other(*args)])
     with pytest.raises(SystemExit, match="nothing to compare"):
         retrieval.main(["--size", "nano", "--images", "2", "--rounds", "1"])
-
-
-# Detection
-
-
-def test_detection(capsys: pytest.CaptureFixture) -> None:
-    _, report = answered(
-        detection.main, capsys, "--images", "10", "--detections", "5", "--rounds", "1", "--draws", "20"
-    )
-    assert [row["kind"] for row in report["rows"]] == ["box", "mask"]
-    for row in report["rows"]:
-        assert row["ours is × faster"] == pytest.approx(row["pycocotools (s)"] / row["ours (s)"])
-        assert row["intervals (s)"] > 0
-        assert row["peak memory (MiB)"] > 0
-
-
-def test_detection_times_nothing_that_computes_something_else(monkeypatch: pytest.MonkeyPatch) -> None:
-    def ours(data: object, kind: str) -> list:
-        return [dataclasses.replace(one, statistic=lambda weights: 1.0) for one in scored(data, kind)]
-
-    scored = detection.ours
-    monkeypatch.setattr(detection, "ours", ours)
-    with pytest.raises(SystemExit, match="nothing to compare"):
-        detection.main(["--images", "10", "--detections", "5", "--rounds", "1", "--draws", "20"])
-
-
-def test_detection_tells_what_is_missed() -> None:
-    row = {"kind": "mask", "ours is × faster": 4.96, "intervals (s)": 40.5}
-    assert detection.missed(row) == [
-        "mask: 5.0 times as fast as pycocotools, target 5",
-        "mask: intervals took 40.5 s, target 40 s",
-    ]
-    assert detection.missed(row | {"ours is × faster": 5.0, "intervals (s)": 40.0}) == []

@@ -78,7 +78,7 @@ def build(size: str, image_size: int) -> WindowedMultiway:
 def attention(model: WindowedMultiway, side: int, dtype: torch.dtype) -> None:
     """What all layers do between their projections, on random queries, keys and values."""
     config = model.config
-    windows = -((-side // config.window) ** 2)
+    windows = (-(-side // config.window)) ** 2
     for index, relative in enumerate(model.relative):
         everywhere = index in config.global_layers
         extent = side if everywhere else config.window
