@@ -84,6 +84,8 @@ def _fine_tune(experiment: Experiment, work: WorkDir, samples: Sequence[Sample],
     if experiment.weights:
         _report(weight_files.load(model, experiment.weights, new_heads=True), experiment.weights)
     items = experiment.adapter.train_set(samples, experiment.setting)
+    if len(items) < len(samples):
+        note(f"{len(samples) - len(items):,} of the {len(samples):,} training samples have nothing to learn from")
     return fine_tune(model, items, experiment.recipe, folder=work.checkpoints, seed=experiment.seed, log=log)
 
 
@@ -168,26 +170,28 @@ def submit(
     split: str,
     name: str = "multiway",
     out: str | Path | None = None,
-) -> Path:
-    """Write the file that a split's test server takes, validated by the server's rules; returns its path.
+) -> list[Path]:
+    """Write the files that a split's test server takes, validated by the server's rules; returns their paths.
 
     Args:
         name: of the method, for servers that want it in the file's name.
-        out: folder for the file; the predictions' own when not given.
+        out: folder for the files; the predictions' own when not given.
     """
     adapter = registry.get(task)
     path = Path(predictions)
     samples = _samples(adapter, data, split)
-    submission = adapter.submission(read_predictions(path, adapter, samples), samples, split=split, name=name)
-    size, facts = len(submission.content), adapter.split(split)
-    if facts.largest_file is not None and size > facts.largest_file:
-        raise InputError(
-            f"The file for {split} would have {size:,} bytes, and {facts.server} takes {facts.largest_file:,}. Look "
-            f"for predictions that are much longer than they should be in {path}."
-        )
-    target = (Path(out) if out else path.parent) / submission.filename
-    write_bytes(target, submission.content)
-    return target
+    files = adapter.submission(read_predictions(path, adapter, samples), samples, split=split, name=name)
+    facts = adapter.split(split)
+    for file in files:
+        if facts.largest_file is not None and len(file.content) > facts.largest_file:
+            raise InputError(
+                f"{file.filename} would have {len(file.content):,} bytes, and {facts.server} takes "
+                f"{facts.largest_file:,}. Look for predictions that are much longer than they should be in {path}."
+            )
+    targets = [(Path(out) if out else path.parent) / file.filename for file in files]
+    for target, file in zip(targets, files, strict=True):
+        write_bytes(target, file.content)
+    return targets
 
 
 def _samples(adapter: TaskAdapter, data: str | Path, split: str) -> list[Sample]:

@@ -67,9 +67,18 @@ def read_predictions(path: Path, adapter: TaskAdapter, samples: Sequence[Sample]
     Raises:
         InputError: unreadable predictions, or not each sample once.
     """
-    records = read(path) if path.suffix == ".jsonl" else adapter.read_official(path)
+    records = read(path) if path.suffix == ".jsonl" else _read_official(path, adapter, samples)
     exactly_once([record["id"] for record in records], [sample.id for sample in samples], where=path)
     return {record["id"]: record for record in records}
+
+
+def _read_official(path: Path, adapter: TaskAdapter, samples: Sequence[Sample]) -> list[dict[str, Any]]:
+    records = adapter.read_official(path)
+    empty = adapter.empty_record(records)
+    if empty is None:
+        return records
+    found = {record["id"] for record in records}
+    return records + [{"id": sample.id, **empty} for sample in samples if sample.id not in found]
 
 
 def _numbers(measurement: Measurement, seed: int) -> dict[str, Any]:

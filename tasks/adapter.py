@@ -22,7 +22,7 @@ How each kind of benchmark goes through the contract (`unit` is what the bootstr
                                      (category ids) as arrays, masks: [n RLE]
                          score       matches at ten IoUs with scores, areas, crowds
                                      -> precision over the weighted, sorted matches      unit: image
-                         submission  results json in a zip
+                         submission  two zips with a results json, boxes and masks
     ade20k               sample id   image name
                          record      labels: u1 [bytes] (array), the map as PNG, 1 + class
                          score       intersection and union per class
@@ -198,10 +198,20 @@ class TaskAdapter(ABC):
         """
         raise UsageError(f"Predictions of {self.name} are a .jsonl file, a record per line; {path} is none.")
 
+    def empty_record(self, records: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+        """What a sample that an official file leaves out has predicted, None where no sample may be left out.
+
+        For forms that list what was found in an image, and say nothing of images in which that is nothing.
+
+        Args:
+            records: those of `read_official`.
+        """
+        return None
+
     def submission(
         self, predictions: Mapping[str, Mapping[str, Any]], samples: Sequence[Sample], *, split: str, name: str
-    ) -> Submission:
-        """The file that the split's server takes, from one prediction per sample.
+    ) -> list[Submission]:
+        """The files that the split's server takes, from one prediction per sample.
 
         Args:
             name: of the method, where the server wants it in the file's name.

@@ -127,10 +127,10 @@ class Captioning(TaskAdapter):
 
     def submission(
         self, predictions: Mapping[str, Mapping[str, Any]], samples: Sequence[Sample], *, split: str, name: str
-    ) -> Submission:
+    ) -> list[Submission]:
         rows = [{"image_id": int(s.id), "caption": _caption(predictions[s.id], s.id)} for s in samples]
         filename = f"{self._results_name(split)}_{name}_results.json"
-        return Submission(filename, json.dumps(rows, ensure_ascii=False).encode())
+        return [Submission(filename, json.dumps(rows, ensure_ascii=False).encode())]
 
     @abstractmethod
     def _results_name(self, split: str) -> str:

@@ -14,6 +14,7 @@ def check_splits(
     root: Path,
     *,
     told: Callable[[str, Sequence[Sample]], str],
+    remarks: Callable[[str, Sequence[Sample]], Iterable[str]] = lambda split, samples: (),
     images: Callable[[Sample], Iterable[str]],
     decode: bool,
     progress: Progress,
@@ -22,6 +23,7 @@ def check_splits(
 
     Args:
         told: a split's name and samples in words.
+        remarks: what else a split's samples are like, a line each, none of it wrong.
         images: the images of a sample, relative to the data folder.
         decode: open every image, to find those that cannot be read too.
     """
@@ -34,7 +36,7 @@ def check_splits(
             optional = "" if facts.labels else f"{split}, for {facts.server} only: "
             findings.append(Finding(not facts.labels, f"{optional}{error}"))
             continue
-        findings.append(Finding(True, f"{split}: {told(split, samples)}"))
+        findings += [Finding(True, f"{split}: {text}") for text in (told(split, samples), *remarks(split, samples))]
         paths = [root / path for sample in samples for path in images(sample)]
         findings += missing_images(paths, split, decode=decode, progress=progress)
     return findings

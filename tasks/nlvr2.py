@@ -168,10 +168,10 @@ class NLVR2(TaskAdapter):
 
     def submission(
         self, predictions: Mapping[str, Mapping[str, Any]], samples: Sequence[Sample], *, split: str, name: str
-    ) -> Submission:
+    ) -> list[Submission]:
         words = {label: word for word, label in LABELS.items()}
         lines = [f"{sample.id},{words[_predicted(predictions[sample.id], sample.id)]}\n" for sample in samples]
-        return Submission(f"nlvr2_{split}_{name}.csv", "".join(lines).encode())
+        return [Submission(f"nlvr2_{split}_{name}.csv", "".join(lines).encode())]
 
 
 def _annotated(file: Path, split: str) -> list[Sample]:

@@ -254,7 +254,7 @@ class VQAv2(TaskAdapter):
 
     def submission(
         self, predictions: Mapping[str, Mapping[str, Any]], samples: Sequence[Sample], *, split: str, name: str
-    ) -> Submission:
+    ) -> list[Submission]:
         if self.split(split).labels:
             raise UsageError(
                 f"The answers of {split} are public, so no server takes it: `harness score {self.name}` scores it. "
@@ -266,7 +266,7 @@ class VQAv2(TaskAdapter):
             _require_known(answer, sample)
             results.append({"question_id": int(sample.id), "answer": answer})
         filename = f"vqa_OpenEnded_mscoco_{PARTS[split][0]}_{name}_results.json"
-        return Submission(filename, json.dumps(results, ensure_ascii=False).encode())
+        return [Submission(filename, json.dumps(results, ensure_ascii=False).encode())]
 
 
 def _annotation_files(root: Path) -> list[Path]:

@@ -29,7 +29,7 @@ def test_writes_the_servers_file(folder: Path, tmp_path: Path, capsys: pytest.Ca
     call = ["submit", "nlvr2", str(mine), "--data", str(folder), "--split", "test-P", "--name", "ours", "--json"]
     assert main(call) == 0
     target = tmp_path / "nlvr2_test-P_ours.csv"
-    assert json.loads(capsys.readouterr().out) == {"submission": str(target)}
+    assert json.loads(capsys.readouterr().out) == {"submissions": [str(target)]}
     assert target.read_text().splitlines()[0] == "test1-0-0-0,True"
     assert main([*call[:-1], "--out", str(tmp_path / "there")]) == 0
     assert (tmp_path / "there" / "nlvr2_test-P_ours.csv").read_bytes() == target.read_bytes()

@@ -142,7 +142,7 @@ def test_results_files_are_read_and_written(root: Path, tmp_path: Path) -> None:
     samples = ADAPTER.samples(root, "test")
     path = results(root, tmp_path / "results.json")
     records = {record["id"]: record for record in ADAPTER.read_official(path)}
-    submission = ADAPTER.submission(records, samples, split="test", name="ours")
+    (submission,) = ADAPTER.submission(records, samples, split="test", name="ours")
     assert submission.filename == "captions_test_ours_results.json"
     assert json.loads(submission.content) == json.loads(path.read_text())
     as_object = tmp_path / "object.json"
@@ -161,7 +161,7 @@ def test_the_servers_own_split_has_no_references(root: Path, tmp_path: Path, mon
     predictions.write_text(json.dumps({"id": "9", "caption": "a cat"}) + "\n")
     with pytest.raises(UsageError, match="harness submit coco_captioning"):
         harness.score("coco_captioning", predictions, data=root, split="test2014")
-    path = harness.submit("coco_captioning", predictions, data=root, split="test2014", name="ours")
+    (path,) = harness.submit("coco_captioning", predictions, data=root, split="test2014", name="ours")
     assert path.name == "captions_test2014_ours_results.json"
     assert json.loads(path.read_text()) == [{"image_id": 9, "caption": "a cat"}]
     small = dataclasses.replace(ADAPTER.splits["test2014"], largest_file=path.stat().st_size - 1)

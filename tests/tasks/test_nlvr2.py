@@ -144,7 +144,7 @@ def test_published_scores(truth: Path, tmp_path: Path) -> None:
 def test_submission_is_the_file_that_the_official_script_reads(folder: Path, tmp_path: Path) -> None:
     samples = ADAPTER.samples(folder, "test-P")
     predictions = labels(samples, {"test1-1-0-0"})
-    submission = ADAPTER.submission(predictions, samples, split="test-P", name="ours")
+    (submission,) = ADAPTER.submission(predictions, samples, split="test-P", name="ours")
     assert submission.filename == "nlvr2_test-P_ours.csv"
     lines = submission.content.decode().splitlines()
     assert lines[0] == "test1-0-0-0,True"

@@ -92,7 +92,7 @@ def test_fine_tunes_predicts_scores_and_submits(root: Path, spm: Path, tmp_path:
     path = harness.predict("nocaps", **options, weights=final, split="test", changes=changes)
     with pytest.raises(UsageError, match="EvalAI challenge 355"):
         harness.score("nocaps", path, data=root, split="test")
-    file = harness.submit("nocaps", path, data=root, split="test", name="ours")
+    (file,) = harness.submit("nocaps", path, data=root, split="test", name="ours")
     assert file.name == "nocaps_test_ours_results.json"
     assert [row["image_id"] for row in json.loads(file.read_text())] == [0, 1]
 

@@ -374,7 +374,7 @@ def test_test_questions_are_not_scored(colours: Path, tmp_path: Path) -> None:
 def test_a_submission_has_every_question_once(colours: Path, split: str, part: str) -> None:
     samples = ADAPTER.samples(colours, split)
     predictions = {sample.id: {"answer": VOCABULARY[int(sample.id) % 6], "score": 0.5} for sample in reversed(samples)}
-    file = ADAPTER.submission(predictions, samples, split=split, name="mine")
+    (file,) = ADAPTER.submission(predictions, samples, split=split, name="mine")
     assert file.filename == f"vqa_OpenEnded_mscoco_{part}_mine_results.json"
     assert json.loads(file.content) == [
         {"question_id": int(sample.id), "answer": VOCABULARY[int(sample.id) % 6]} for sample in samples
@@ -512,7 +512,8 @@ def test_a_run_fine_tunes_predicts_and_scores_the_held_out_questions(
     )
     predictions = {record["id"]: record for record in map(json.loads, path.read_text().splitlines())}
     samples = ADAPTER.samples(colours, "test-dev")
-    assert len(json.loads(ADAPTER.submission(predictions, samples, split="test-dev", name="n").content)) == 9
+    (file,) = ADAPTER.submission(predictions, samples, split="test-dev", name="n")
+    assert len(json.loads(file.content)) == 9
 
 
 def test_validation_questions_are_not_scored_with_a_model_that_trained_on_them(
