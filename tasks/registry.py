@@ -16,6 +16,7 @@ GROUP = "harness.tasks"
 BUILT_IN = {
     "imagenet": "tasks.imagenet:ImageNet",
     "ade20k": "tasks.ade20k:ADE20K",
+    "coco_detection": "tasks.coco_detection:CocoDetection",
     "nlvr2": "tasks.nlvr2:NLVR2",
     "vqav2": "tasks.vqav2:VQAv2",
     "coco_captioning": "tasks.coco_captioning:CocoCaptioning",

@@ -107,3 +107,16 @@ def parsed_scenes(truth: Path, root: Path) -> Path:
     rows = [f"{number}\t0\t0\t0\t0\t{category['name']}" for number, category in enumerate(categories, 1)]
     (root / "objectInfo150.txt").write_text("\n".join(["Idx\tRatio\tTrain\tVal\tStuff\tName", *rows]) + "\n")
     return root
+
+
+def detection_folder(truth: Path, root: Path) -> Path:
+    """The official COCO 2017 layout: the photographs of train2017, and those of val2017 that have instances."""
+    for part in ("train2017", "val2017"):
+        source = truth / "multitask_coco" / part
+        content = json.loads((source / "instances.json").read_text())
+        (root / part).mkdir(parents=True)
+        for image in content["images"]:
+            shutil.copy(source / "images" / image["file_name"], root / part)
+        (root / "annotations").mkdir(exist_ok=True)
+        (root / "annotations" / f"instances_{part}.json").write_text(json.dumps(content))
+    return root

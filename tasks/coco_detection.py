@@ -1,0 +1,231 @@
+"""Object detection and instance segmentation on COCO."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from backbones.errors import InputError, UsageError
+from tasks import coco_instances, coco_results
+from tasks.adapter import CODALAB_LARGEST, Finding, Metric, Progress, Sample, Setting, Split, Submission, TaskAdapter
+from tasks.checking import check_splits, compared
+from tasks.coco_instances import SEGMENTATION
+from tasks.detection_recipes import RECIPES
+
+if TYPE_CHECKING:
+    from torch import nn
+    from torch.utils.data import Dataset
+
+    from tasks.models.detector import Detector
+    from tasks.statistics import Measurement
+
+FILES = {
+    "train": "annotations/instances_train2017.json",
+    "val": "annotations/instances_val2017.json",
+    "test-dev": "annotations/image_info_test-dev2017.json",
+}
+IMAGE_FOLDERS = {"train": "train2017", "val": "val2017", "test-dev": "test2017"}
+# Which file says what the classes are: the first that there is. The smallest of those with labels comes first, since
+# it is read whole, and the others must agree with it.
+CLASS_FILES = ("val", "train", "test-dev")
+KINDS = {"boxes": "box", "masks": "mask"}  # of metrics, by the part of a record
+
+_SIZES = {"s": "objects up to 32² pixels", "m": "objects of 32² to 96² pixels", "l": "objects from 96² pixels"}
+
+
+def _metrics(kind: str) -> list[Metric]:
+    source = "pycocotools COCOeval, summarize()"
+    meanings = {
+        "AP": "AP, mean over ten IoUs from 0.5 to 0.95 and over categories",
+        "AP50": "AP at IoU 0.5",
+        "AP75": "AP at IoU 0.75",
+        **{f"AP{letter}": f"AP of {objects}" for letter, objects in _SIZES.items()},
+        **{f"AR{most}": f"recall with at most {most} detections of a category in an image" for most in (1, 10, 100)},
+        **{f"AR{letter}": f"AR100 of {objects}" for letter, objects in _SIZES.items()},
+    }
+    return [
+        Metric(name=f"{kind}_{name}", unit="percent", source=f"{source}: {text}", primary=(kind, name) == ("box", "AP"))
+        for name, text in meanings.items()
+    ]
+
+
+class CocoDetection(TaskAdapter):
+    """Average precision and recall of boxes and of masks.
+
+    Layout: `train2017/`, `val2017/` and `test2017/` with the images, `annotations/` with instances_train2017.json,
+    instances_val2017.json and image_info_test-dev2017.json (`tasks.coco_instances` has their form). The servers of
+    test-dev, CodaLab 7384 for boxes and 7383 for masks, take nothing since 2026 (cocodataset/cocoapi issue 691).
+
+    Any set in this form and layout can be trained on. Objects365 v2: a folder whose annotations/instances_*2017.json
+    are its zhiyuan_objv2_*.json, and in which the folders of images bear the names that these files give, such as
+    train2017/images/v1/patch8; links will do. It has boxes alone, which is what the recipe `giant_objects365` learns;
+    the weights that it leaves are the --weights of the recipe `giant` on COCO, where heads of another form start anew.
+    """
+
+    name = "coco_detection"
+    dataset = "COCO 2017"
+    citation = "Lin et al., Microsoft COCO: Common Objects in Context, ECCV 2014"
+    splits: Mapping[str, Split] = {
+        "train": Split(size=118_287),
+        "val": Split(size=5_000),
+        "test-dev": Split(
+            size=20_288, labels=False, server="CodaLab 7384 (boxes) and 7383 (masks)", largest_file=CODALAB_LARGEST
+        ),
+    }
+    metrics = (*_metrics("box"), *_metrics("mask"))
+    recipes = RECIPES
+    folder = "coco"
+    final_norm = False
+
+    def check(self, root: Path, *, decode: bool, progress: Progress) -> list[Finding]:
+        def told(split: str, samples: Sequence[Sample]) -> str:
+            images = compared(len(samples), "images", self.splits[split].size)
+            if not self.splits[split].labels:
+                return images
+            objects = sum(len(sample.annotation["objects"]) for sample in samples)
+            return f"{images}, {objects:,} objects of {len(samples[0].inputs['categories'])} categories"
+
+        def oddities(split: str, samples: Sequence[Sample]) -> list[str]:
+            return coco_instances.oddities(samples) if self.splits[split].labels else []
+
+        return check_splits(
+            self,
+            root,
+            told=told,
+            remarks=oddities,
+            images=lambda sample: [sample.inputs["image"]],
+            decode=decode,
+            progress=progress,
+        )
+
+    def samples(self, root: Path, split: str) -> list[Sample]:
+        labelled = self.split(split).labels
+        path = root / FILES[split]
+        if not path.is_file():
+            raise InputError(
+                f"No COCO annotations of {split} under {root}: {FILES[split]} is absent. Put it there, or draw a "
+                "practice set with `harness toy FOLDER`."
+            )
+        instances = coco_instances.read(path, labelled=labelled)
+        if not instances.images:
+            raise InputError(f"{path} lists no images. Download it again.")
+        _require_same_classes(root, path, instances.categories)
+        return [
+            Sample(
+                str(image.id),
+                {
+                    "image": f"{IMAGE_FOLDERS[split]}/{image.file}",
+                    "width": image.annotation["width"],
+                    "height": image.annotation["height"],
+                    "categories": instances.categories,
+                },
+                image.annotation if labelled else None,
+            )
+            for image in instances.images
+        ]
+
+    def classes(self, root: Path) -> list[tuple[int, str]]:
+        """Category ids and names in the order of the model's outputs.
+
+        Raises:
+            InputError: there is no annotation file, or it has no categories.
+        """
+        return list(coco_instances.read_categories(_class_file(root)).items())
+
+    def source(self, sample: Sample) -> str:
+        return sample.inputs["image"]
+
+    def train_set(self, samples: Sequence[Sample], setting: Setting) -> Dataset:
+        """See `tasks.items.detections.TrainItems`; images without an object to learn are left out, as ViTDet does.
+
+        Raises:
+            InputError: no image has an object, or masks are to be learnt and there are none.
+        """
+        from tasks.items.detections import TrainItems
+
+        taught = [sample for sample in samples if _teaches(sample)]
+        if not taught:
+            raise InputError(f"None of the {len(samples):,} training images under {setting.root} has an object.")
+        if setting.recipe.masks and SEGMENTATION not in taught[0].annotation["objects"][0]:
+            raise InputError(
+                f"The training annotations under {setting.root} have boxes but no masks, and recipe "
+                f"{setting.recipe.name} learns masks too. Take --set masks=false, or annotations with segmentations."
+            )
+        return TrainItems(taught, root=setting.root, recipe=setting.recipe)
+
+    def eval_set(self, samples: Sequence[Sample], setting: Setting) -> Dataset:
+        from tasks.items.detections import EvalItems
+
+        return EvalItems(samples, root=setting.root, recipe=setting.recipe)
+
+    def model(self, backbone: nn.Module, setting: Setting) -> Detector:
+        from tasks.models.detector import Detector
+
+        return Detector(backbone, classes=[number for number, _ in self.classes(setting.root)], recipe=setting.recipe)
+
+    def score(self, predictions: Mapping[str, Mapping[str, Any]], samples: Sequence[Sample]) -> list[Measurement]:
+        """Metrics of the parts that the records have, boxes and masks; the others get no row."""
+        from tasks.scores.detection import checked, measurements
+        from tasks.statistics import unavailable
+
+        # pycocotools goes through the images by rising id, which decides between equal scores.
+        samples = sorted(samples, key=lambda sample: int(sample.id))
+        categories = samples[0].inputs["categories"]
+        truths = [sample.annotation for sample in samples]
+        records = [checked(predictions[s.id], s.annotation, categories, image=s.id) for s in samples]
+        has_masks = all(SEGMENTATION in item for truth in truths for item in truth["objects"])
+        found = []
+        for part in coco_results.parts(predictions):
+            if part == "masks" and not has_masks:
+                reason = "the annotations have boxes but no masks"
+                found += [unavailable(metric.name, reason, samples=len(samples)) for metric in _metrics("mask")]
+            else:
+                found += measurements(records, truths, categories, kind=KINDS[part])
+        return found
+
+    def read_official(self, path: Path) -> list[dict[str, Any]]:
+        """Records of a COCO results file, see `tasks.coco_results.read`."""
+        return coco_results.read(path)
+
+    def empty_record(self, records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        return coco_results.empty(records)
+
+    def submission(
+        self, predictions: Mapping[str, Mapping[str, Any]], samples: Sequence[Sample], *, split: str, name: str
+    ) -> list[Submission]:
+        """Boxes and masks in a file each, since a server takes one of them."""
+        if self.split(split).labels:
+            raise UsageError(
+                f"The annotations of {split} are public, so no server takes it: `harness score {self.name}` scores it. "
+                "Submissions are of test-dev."
+            )
+        return [
+            Submission(*coco_results.archive(predictions, samples, part=part, split=split, name=name))
+            for part in coco_results.parts(predictions)
+        ]
+
+
+def _class_file(root: Path) -> Path:
+    for split in CLASS_FILES:
+        if (root / FILES[split]).is_file():
+            return root / FILES[split]
+    raise InputError(
+        f"No COCO annotations under {root}: none of {', '.join(FILES.values())}. Point --data at the folder that has "
+        "them, or at the folder above."
+    )
+
+
+def _require_same_classes(root: Path, path: Path, categories: Mapping[int, str]) -> None:
+    """One order of classes for training and prediction, whichever file they are read from."""
+    leading = _class_file(root)
+    if path != leading and list(coco_instances.read_categories(leading).items()) != list(categories.items()):
+        raise InputError(
+            f"{path} has other categories than {leading}, or in another order. Both must list the same ids and names: "
+            "the model's outputs are in their order."
+        )
+
+
+def _teaches(sample: Sample) -> bool:
+    width, height = sample.inputs["width"], sample.inputs["height"]
+    return any(coco_instances.usable(item, width=width, height=height) for item in sample.annotation["objects"])

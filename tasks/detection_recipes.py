@@ -1,0 +1,74 @@
+"""How detectors are fine-tuned: Cascade Mask R-CNN on a plain backbone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from backbones.errors import UsageError
+from tasks.recipe import Recipe
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetectionRecipe(Recipe):
+    """Fine-tuning a Cascade Mask R-CNN on a plain backbone (ViTDet, arXiv 2203.16527).
+
+    `image_size` is the side of the training crop.
+    """
+
+    masks: bool = True  # whether masks are learnt beside boxes; off for sets of boxes alone
+    patch_size: int = 16  # pixels; weights of other patches are resized to it
+    window: int = 14  # side of an attention window, in patches
+    global_blocks: int = 4  # evenly placed layers that attend to the whole image
+    rel_pos: bool = True  # decomposed relative positions in every layer
+    scale_jitter: tuple[float, float] = (0.1, 2.0)  # how large the longer edge gets, in crops
+    roi_batch: int = 512  # proposals per image that the loss of a stage takes
+    test_size: int = 0  # longer edge of an image to predict, in pixels; 0: that of the training crop
+    test_scales: tuple[int, ...] = ()  # longer edges of the views whose detections are merged, in place of test_size
+    test_flip: bool = False  # each view mirrored too
+    score_threshold: float = 0.05
+    soft_nms: bool = False  # linear decay in place of removal
+    nms_iou: float = 0.5
+    detections: int = 100  # most that an image has
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if len(self.scale_jitter) != 2 or not 0 < self.scale_jitter[0] <= self.scale_jitter[1]:
+            raise UsageError(
+                f"Recipe field scale_jitter has a smallest and a largest scale, as in [0.1, 2.0]: not "
+                f"{list(self.scale_jitter)}."
+            )
+
+
+_VITDET = "detectron2 projects/ViTDet, cascade_mask_rcnn_vitdet_{}_100ep"
+_PAPER = (
+    "arXiv 2208.10442, Table 16, {} column; the paper states no milestones (here ViTDet's), windows, global layers "
+    "and soft-NMS (here EVA-01's, arXiv 2211.07636), nor sizes of the multi-scale test (ours)"
+)
+_BASE = DetectionRecipe(
+    name="vitdet_base_coco_detection", source=_VITDET.format("b"), image_size=1024, steps=184_375, warmup_steps=250,
+    schedule="step", milestones=(8 / 9, 26 / 27), batch_size=64, lr=1e-4, start_lr=1e-7, layer_decay=0.7,
+    weight_decay=0.1, drop_path=0.1, micro_batch=2, workers=4,
+)  # fmt: skip
+_GIANT = replace(
+    _BASE, name="beit3_giant_coco_detection", source=_PAPER.format("COCO"), image_size=1280, steps=0, epochs=20,
+    lr=5e-5, start_lr=5e-8, layer_decay=0.9, drop_path=0.6, window=16, global_blocks=10,
+    test_scales=(1024, 1280, 1536), test_flip=True, score_threshold=1e-3, soft_nms=True, nms_iou=0.6, micro_batch=1,
+    checkpoint_activations=True,
+)  # fmt: skip
+RECIPES = {
+    "base": _BASE,
+    "large": replace(
+        _BASE, name="vitdet_large_coco_detection", source=_VITDET.format("l"), layer_decay=0.8, drop_path=0.4,
+        micro_batch=1, checkpoint_activations=True,
+    ),
+    "giant": _GIANT,
+    "giant_objects365": replace(
+        _GIANT, name="beit3_giant_objects365", source=_PAPER.format("Objects365"), masks=False, image_size=1024,
+        epochs=15, lr=1e-4, start_lr=1e-7, test_scales=(), test_flip=False,
+    ),
+    "nano": DetectionRecipe(
+        name="multiway_nano_coco_detection", source="ours, for two laptop cores and the toy data", image_size=256,
+        epochs=10, warmup_epochs=1, batch_size=8, lr=5e-4, weight_decay=0.05, drop_path=0.0, clip_grad=3.0,
+        window=8, global_blocks=2, scale_jitter=(0.8, 1.25), roi_batch=64, micro_batch=8, workers=1,
+    ),
+}  # fmt: skip
