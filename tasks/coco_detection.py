@@ -11,7 +11,7 @@ from tasks import coco_instances, coco_results
 from tasks.adapter import CODALAB_LARGEST, Finding, Metric, Progress, Sample, Setting, Split, Submission, TaskAdapter
 from tasks.checking import check_splits, compared
 from tasks.coco_instances import SEGMENTATION
-from tasks.detection_recipes import RECIPES
+from tasks.detection_recipes import RECIPES, DetectionRecipe
 
 if TYPE_CHECKING:
     from torch import nn
@@ -76,7 +76,16 @@ class CocoDetection(TaskAdapter):
     metrics = (*_metrics("box"), *_metrics("mask"))
     recipes = RECIPES
     folder = "coco"
-    final_norm = False
+
+    def backbone_options(self, recipe: DetectionRecipe, *, layers: int) -> dict[str, Any]:
+        """Windows, and `global_blocks` layers that attend everywhere, the last of as many equal runs each."""
+        everywhere = tuple(number * layers // recipe.global_blocks - 1 for number in range(1, recipe.global_blocks + 1))
+        return {
+            "final_norm": False,
+            "patch_size": recipe.patch_size,
+            "window": recipe.window,
+            "global_layers": everywhere,
+        }
 
     def check(self, root: Path, *, decode: bool, progress: Progress) -> list[Finding]:
         def told(split: str, samples: Sequence[Sample]) -> str:

@@ -19,8 +19,8 @@ class DetectionRecipe(Recipe):
     patch_size: int = 16  # pixels; weights of other patches are resized to it
     window: int = 14  # side of an attention window, in patches
     global_blocks: int = 4  # evenly placed layers that attend to the whole image
-    rel_pos: bool = True  # decomposed relative positions in every layer
     scale_jitter: tuple[float, float] = (0.1, 2.0)  # how large the longer edge gets, in crops
+    head_channels: int = 256  # of the pyramid, the proposals and the heads
     roi_batch: int = 512  # proposals per image that the loss of a stage takes
     test_size: int = 0  # longer edge of an image to predict, in pixels; 0: that of the training crop
     test_scales: tuple[int, ...] = ()  # longer edges of the views whose detections are merged, in place of test_size
@@ -69,6 +69,6 @@ RECIPES = {
     "nano": DetectionRecipe(
         name="multiway_nano_coco_detection", source="ours, for two laptop cores and the toy data", image_size=256,
         epochs=10, warmup_epochs=1, batch_size=8, lr=5e-4, weight_decay=0.05, drop_path=0.0, clip_grad=3.0,
-        window=8, global_blocks=2, scale_jitter=(0.8, 1.25), roi_batch=64, micro_batch=8, workers=1,
+        window=8, global_blocks=2, head_channels=64, scale_jitter=(0.8, 1.25), roi_batch=64, micro_batch=8, workers=1,
     ),
 }  # fmt: skip

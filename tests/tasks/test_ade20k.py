@@ -186,9 +186,9 @@ def test_submission_is_a_zip_of_maps_in_the_images_sizes(folder: Path, tmp_path:
     samples = ADAPTER.samples(folder, "test")
     maps = {s.id: np.full((9, 7 + number), number + 1, np.uint8) for number, s in enumerate(samples)}
     predictions = {name: {"labels": png_with_palette(ids)} for name, ids in maps.items()}
-    found = ADAPTER.submission(predictions, samples, split="test", name="ours")
+    (found,) = ADAPTER.submission(predictions, samples, split="test", name="ours")
     assert found.filename == "ade20k_test_ours.zip"
-    assert found == ADAPTER.submission(predictions, samples, split="test", name="ours")
+    assert [found] == ADAPTER.submission(predictions, samples, split="test", name="ours")
     (tmp_path / found.filename).write_bytes(found.content)
     with zipfile.ZipFile(tmp_path / found.filename) as archive:
         assert archive.namelist() == ["ADE_test_00000001.png", "ADE_test_00000002.png"]
@@ -225,7 +225,7 @@ def test_an_image_of_one_pixel_goes_all_the_way(folder: Path) -> None:
     samples = ADAPTER.samples(folder, "test")
     predictions = {s.id: {"labels": png(np.ones((9, 7 + number), np.uint8))} for number, s in enumerate(samples[:2])}
     predictions[samples[2].id] = {"labels": png(np.ones((1, 1), np.uint8))}
-    assert ADAPTER.submission(predictions, samples, split="test", name="ours").content
+    assert ADAPTER.submission(predictions, samples, split="test", name="ours")[0].content
 
 
 def test_a_very_wide_image_works_until_nothing_is_left_of_its_height(folder: Path) -> None:

@@ -1,0 +1,83 @@
+"""The Multiway backbone and its dense side under the names by which MMDetection and MMSegmentation configs find them.
+
+Importing this module registers them with mmengine's root registry, which both packages look into, and provides the
+operators that mmcv-lite lacks. In a config:
+
+    custom_imports = dict(imports=["backbones.openmmlab"])
+    model = dict(
+        backbone=dict(type="Multiway", name="beit3_base_patch16_224", weights="beit3_base_patch16_224.pth",
+                      image_size=1024, window=14, global_layers=(2, 5, 8, 11)),
+        neck=dict(type="SimpleFeaturePyramid", dim=768), …)
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from mmengine.logging import MMLogger
+from mmengine.model import BaseModule
+from mmengine.registry import MODELS
+from timm.layers import LayerNorm2d
+from torch import Tensor
+
+import backbones
+from backbones import compiled_ops
+from backbones.pyramid import MapPyramid, SimpleFeaturePyramid
+from backbones.vit_adapter import ViTAdapter
+
+COARSEST_STRIDE = 32  # of the adapter and of the pyramids, before a detector's last subsampling
+
+compiled_ops.provide()
+
+MODELS.register_module(module=SimpleFeaturePyramid)
+MODELS.register_module(module=MapPyramid)
+if "LN2d" not in MODELS:  # mmpretrain registers one under the same name
+    MODELS.register_module(name="LN2d", module=LayerNorm2d)
+
+
+def initialise(part: BaseModule) -> None:
+    """A head's own initial weights (`init_weights`), without mmengine's line of log for each tensor."""
+    logger = MMLogger.get_current_instance()
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        part.init_weights()
+    finally:
+        logger.setLevel(level)
+
+
+@MODELS.register_module(name="Multiway")
+class MultiwayMaps(BaseModule):
+    """A backbone of `backbones.build` that returns feature maps.
+
+    Args:
+        name: see `backbones.build`.
+        weights: pretrained weights, .safetensors or an official .pth.
+        image_size: pixels of the training images; others take interpolated positions.
+        layers: whose maps [batch, dim, height / patch, width / patch] are returned; the last one when not given.
+        adapter: return the four maps of a ViT-Adapter (strides 4 to 32) instead.
+        options: fields of `MultiwayConfig` to change, such as `window`, `global_layers` and `drop_path`.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        weights: str | Path | None = None,
+        image_size: int | None = None,
+        layers: Sequence[int] | None = None,
+        adapter: bool = False,
+        init_cfg: dict | None = None,
+        **options: object,
+    ) -> None:
+        super().__init__(init_cfg)
+        self.beit3 = backbones.build(name, weights=weights, image_size=image_size, final_norm=False, **options)
+        self.beit3.freeze_unused_by_images()
+        self.layers = [self.beit3.num_layers - 1] if layers is None else list(layers)
+        self.adapter = ViTAdapter(self.beit3) if adapter else None
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        """image: float [batch, 3, height, width]; sides are multiples of the patch size."""
+        return self.adapter(self.beit3, image) if self.adapter else self.beit3.maps(image, self.layers)

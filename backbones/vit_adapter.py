@@ -1,0 +1,192 @@
+"""ViT-Adapter: a plain transformer's maps at strides 4 to 32, made with a small convolutional branch beside it.
+
+Chen et al., Vision Transformer Adapter for Dense Predictions, arXiv 2205.08534. The branch's tokens (strides 8, 16
+and 32) and the transformer's patches exchange features by deformable attention before and after each quarter of
+the layers.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from backbones import compiled_ops
+from backbones.errors import UsageError
+from backbones.multiway import Multiway
+
+STAGES = 4
+POINTS = 4  # of each head in each map
+VALUE_RATIO = 0.5  # width of the deformable attention's values
+HIDDEN_RATIO = 0.25  # of the extractors' feed-forward
+INJECTOR_SCALE = 1e-6  # nearly nothing at first: the transformer begins as it was pretrained
+STEM_CHANNELS = 64
+LAST_EXTRACTORS = 3  # of the last stage
+
+Grid = tuple[int, int]
+
+
+class ViTAdapter(nn.Module):
+    """Four maps [batch, dim, …] of strides 4, 8, 16 and 32 from an image and a Multiway transformer.
+
+    The transformer is an argument of `forward`, not a part: its parameters stay where its owner has them.
+    """
+
+    def __init__(self, backbone: Multiway) -> None:
+        """
+        Raises:
+            UsageError: a backbone that cannot be run layer by layer.
+        """
+        super().__init__()
+        if not hasattr(backbone, "image_layers"):
+            raise UsageError("The ViT-Adapter runs between a backbone's layers: it takes Multiway backbones only.")
+        dim, heads = backbone.dim, backbone.config.heads
+        self.prior = SpatialPrior(dim)
+        self.level_embed = nn.Parameter(torch.empty(STAGES - 1, dim).normal_())
+        extractors = [1] * (STAGES - 1) + [LAST_EXTRACTORS]
+        self.stages = nn.ModuleList(Interaction(dim, heads=heads, extractors=count) for count in extractors)
+        self.up = nn.ConvTranspose2d(dim, dim, kernel_size=2, stride=2)
+        self.norms = nn.ModuleList(nn.BatchNorm2d(dim) for _ in range(STAGES))
+
+    def forward(self, backbone: Multiway, image: Tensor) -> tuple[Tensor, ...]:
+        """image: float [batch, 3, height, width], sides multiples of the patch size."""
+        finest, *maps = self.prior(image)
+        grids = [tuple(features.shape[-2:]) for features in maps]
+        side = torch.cat(
+            [_tokens(features) + level for features, level in zip(maps, self.level_embed, strict=True)], dim=1
+        )
+        patch = backbone.config.patch_size
+        grid = (image.shape[-2] // patch, image.shape[-1] // patch)
+        tokens = backbone.embed_image(image)
+        seen = []
+        for stage, layers in zip(self.stages, quarters(backbone.num_layers), strict=True):
+            class_token, patches = tokens[:, :1], stage.inject(tokens[:, 1:], side, grid, grids)
+            tokens = backbone.image_layers(torch.cat([class_token, patches], dim=1), layers)
+            side = stage.extract(side, tokens[:, 1:], grids, grid)
+            seen.append(_map(tokens[:, 1:], grid))
+        parts = side.split([rows * columns for rows, columns in grids], dim=1)
+        maps = [_map(part, grid) for part, grid in zip(parts, grids, strict=True)]
+        maps = [self.up(maps[0]) + finest, *maps]
+        return tuple(
+            norm(own + F.interpolate(patches.float(), size=own.shape[-2:], mode="bilinear").to(own.dtype))
+            for norm, own, patches in zip(self.norms, maps, seen, strict=True)
+        )
+
+
+def quarters(layers: int) -> list[range]:
+    """The layers of a transformer in four runs, as equal as can be."""
+    bounds = [round(layers * number / STAGES) for number in range(STAGES + 1)]
+    return [range(first, last) for first, last in itertools.pairwise(bounds)]
+
+
+class SpatialPrior(nn.Module):
+    """Convolutions from an image to maps of strides 4, 8, 16 and 32 with `dim` channels."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        width = STEM_CHANNELS
+        self.stem = nn.Sequential(
+            _convolution(3, width, stride=2),
+            _convolution(width, width),
+            _convolution(width, width),
+            nn.MaxPool2d(3, stride=2, padding=1),
+        )
+        widths = [width, 2 * width, 4 * width, 4 * width]
+        self.downs = nn.ModuleList(_convolution(a, b, stride=2) for a, b in itertools.pairwise(widths))
+        self.projections = nn.ModuleList(nn.Conv2d(channels, dim, 1) for channels in widths)
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        maps = [self.stem(image)]
+        for down in self.downs:
+            maps.append(down(maps[-1]))
+        return [projection(features) for projection, features in zip(self.projections, maps, strict=True)]
+
+
+def _convolution(channels: int, out: int, *, stride: int = 1) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(channels, out, 3, stride=stride, padding=1, bias=False), nn.BatchNorm2d(out), nn.ReLU(inplace=True)
+    )
+
+
+class Interaction(nn.Module):
+    """One exchange: the side tokens' features into the patches before some layers, and back after them."""
+
+    def __init__(self, dim: int, *, heads: int, extractors: int) -> None:
+        super().__init__()
+        self.injector = DeformableCross(dim, heads=heads, levels=STAGES - 1)
+        self.scale = nn.Parameter(torch.full((dim,), INJECTOR_SCALE))
+        self.extractors = nn.ModuleList(Extractor(dim, heads=heads) for _ in range(extractors))
+
+    def inject(self, patches: Tensor, side: Tensor, grid: Grid, grids: Sequence[Grid]) -> Tensor:
+        return patches + self.scale * self.injector(patches, side, [grid], grids)
+
+    def extract(self, side: Tensor, patches: Tensor, grids: Sequence[Grid], grid: Grid) -> Tensor:
+        for extractor in self.extractors:
+            side = extractor(side, patches, grids, grid)
+        return side
+
+
+class Extractor(nn.Module):
+    """Side tokens look at the patches, then pass a feed-forward that mixes neighbours."""
+
+    def __init__(self, dim: int, *, heads: int) -> None:
+        super().__init__()
+        hidden = int(dim * HIDDEN_RATIO)
+        self.cross = DeformableCross(dim, heads=heads, levels=1)
+        self.norm = nn.LayerNorm(dim, eps=1e-6)
+        self.fc1 = nn.Linear(dim, hidden)
+        self.depthwise = nn.Conv2d(hidden, hidden, 3, padding=1, groups=hidden)
+        self.fc2 = nn.Linear(hidden, dim)
+
+    def forward(self, side: Tensor, patches: Tensor, grids: Sequence[Grid], grid: Grid) -> Tensor:
+        side = side + self.cross(side, patches, grids, [grid])
+        hidden = self.fc1(self.norm(side)).split([rows * columns for rows, columns in grids], dim=1)
+        mixed = [_tokens(self.depthwise(_map(part, size))) for part, size in zip(hidden, grids, strict=True)]
+        return side + self.fc2(F.gelu(torch.cat(mixed, dim=1)))
+
+
+class DeformableCross(nn.Module):
+    """Queries that lie on maps look at points around their own places on other maps."""
+
+    def __init__(self, dim: int, *, heads: int, levels: int) -> None:
+        super().__init__()
+        compiled_ops.provide()
+        from mmcv.ops import MultiScaleDeformableAttention
+
+        self.query_norm = nn.LayerNorm(dim, eps=1e-6)
+        self.value_norm = nn.LayerNorm(dim, eps=1e-6)
+        self.attention = MultiScaleDeformableAttention(
+            dim, heads, levels, POINTS, dropout=0.0, batch_first=True, value_proj_ratio=VALUE_RATIO
+        )
+
+    def forward(self, query: Tensor, value: Tensor, places: Sequence[Grid], grids: Sequence[Grid]) -> Tensor:
+        """query [batch, patches of `places`, dim], value [batch, patches of `grids`, dim] -> as query."""
+        shapes = torch.tensor(grids, device=query.device)
+        starts = torch.cat([shapes.new_zeros(1), shapes.prod(1).cumsum(0)[:-1]])
+        references = torch.cat([_centres(grid, query) for grid in places])[None, :, None]
+        return self.attention(
+            self.query_norm(query),
+            value=self.value_norm(value),
+            identity=query.new_zeros(()),  # mmcv adds it; the caller adds the query itself
+            reference_points=references.expand(len(query), -1, len(grids), -1),
+            spatial_shapes=shapes,
+            level_start_index=starts,
+        )
+
+
+def _centres(grid: Grid, like: Tensor) -> Tensor:
+    """Patch centres as (x, y) in 0..1: float32 [rows * columns, 2]."""
+    rows, columns = ((torch.arange(length, dtype=torch.float32, device=like.device) + 0.5) / length for length in grid)
+    y, x = torch.meshgrid(rows, columns, indexing="ij")
+    return torch.stack([x.flatten(), y.flatten()], dim=-1)
+
+
+def _tokens(features: Tensor) -> Tensor:
+    return features.flatten(2).transpose(1, 2)
+
+
+def _map(tokens: Tensor, grid: Grid) -> Tensor:
+    return tokens.transpose(1, 2).unflatten(2, grid)

@@ -1,0 +1,49 @@
+"""From scores of one size to the best class of each pixel of another, without holding all scores at that size."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+AT_ONCE = 1 << 25  # scores held at the final size: 128 MiB in float32
+
+
+def best_classes(scores: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
+    """The class of each pixel: uint8 [height, width].
+
+    Scores of several views are turned into probabilities and averaged, as MMSegmentation does it; all of it at the
+    final size, in bands of rows.
+
+    Args:
+        scores: of each view, float [classes, rows, columns] of any size, interpolated bilinearly to the final one.
+        size: height and width.
+    """
+    height, width = size
+    band = max(AT_ONCE // (len(scores[0]) * width), 1)
+    found = torch.empty(size, dtype=torch.uint8)
+    for first in range(0, height, band):
+        rows = range(first, min(first + band, height))
+        views = [_interpolated(view, rows, size) for view in scores]
+        total = views[0] if len(views) == 1 else sum(view.softmax(0) for view in views)
+        found[rows.start : rows.stop] = total.argmax(0).to("cpu", torch.uint8)
+    return found
+
+
+def _interpolated(scores: Tensor, rows: range, size: tuple[int, int]) -> Tensor:
+    """Some rows of F.interpolate(scores, size, mode="bilinear", align_corners=False): [classes, rows, width]."""
+    height, width = size
+    above, below, share = _neighbours(torch.arange(rows.start, rows.stop), scores.shape[1], height)
+    share = share.to(scores.device)[:, None]
+    band = scores[:, above].float() * (1 - share) + scores[:, below].float() * share
+    left, right, share = _neighbours(torch.arange(width), scores.shape[2], width)
+    share = share.to(scores.device)
+    return band[..., left] * (1 - share) + band[..., right] * share
+
+
+def _neighbours(places: Tensor, length: int, final: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Of places along a side of `final` pixels: the two pixels of `length` that they lie between, and how far."""
+    exact = ((places + 0.5) * (length / final) - 0.5).clamp_min(0)
+    first = exact.long().clamp_max(length - 1)
+    return first, (first + 1).clamp_max(length - 1), exact - first

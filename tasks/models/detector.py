@@ -1,0 +1,166 @@
+"""Cascade Mask R-CNN on a plain backbone: boxes, and masks inside them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from mmengine.model import BaseModel
+from torch import Tensor, nn
+
+from backbones import openmmlab  # registers the pyramid and what mmcv-lite lacks; before MMDetection is imported
+from tasks.models.cascade import MASK_SIDE, cascade_mask_rcnn
+from tasks.models.masks import run_lengths
+
+if TYPE_CHECKING:
+    from mmdet.structures import DetDataSample
+    from mmengine.structures import InstanceData
+
+    from tasks.detection_recipes import DetectionRecipe
+
+MIDDLE = 127.5  # mean and std of 0.5 on a scale of 255
+
+
+class Detector(BaseModel):
+    """Backbone, and an MMDetection detector that takes the backbone's last map.
+
+    Args:
+        classes: category ids in the order of the outputs.
+    """
+
+    def __init__(self, backbone: nn.Module, *, classes: Sequence[int], recipe: DetectionRecipe) -> None:
+        from mmdet.registry import MODELS
+
+        super().__init__(_preprocessor())
+        self.beit3 = backbone
+        self.net = MODELS.build(cascade_mask_rcnn(backbone.dim, classes=len(classes), recipe=recipe))
+        openmmlab.initialise(self.net)
+        self.classes = np.asarray(classes, np.int32)
+        self.recipe = recipe
+        backbone.freeze_unused_by_images()
+
+    def forward(
+        self,
+        inputs: Tensor | list[Tensor],
+        data_samples: list[DetDataSample] | list[list[DetDataSample]],
+        mode: str = "predict",
+    ) -> dict[str, Tensor] | list[dict[str, Any]]:
+        """inputs: float [batch, 3, height, width], normalised RGB, padded below and to the right.
+
+        To predict, inputs and data samples are those of each view.
+        """
+        if mode == "loss":
+            return self.net.loss(self._maps(_square(inputs, self.recipe.image_size)), data_samples)
+        looks = [self._look(images, samples) for images, samples in zip(inputs, data_samples, strict=True)]
+        return [self._record(looks, index) for index in range(len(data_samples[0]))]
+
+    def _maps(self, images: Tensor) -> tuple[Tensor, ...]:
+        return self.beit3.maps(images, [self.beit3.num_layers - 1])
+
+    def _look(self, images: Tensor, samples: list[DetDataSample]) -> _Look:
+        """What is found in one view of each image, before suppression, in pixels of the original images."""
+        metas = [sample.metainfo for sample in samples]
+        # Positions are those of a square with the image in its upper left corner, as in training, whatever its shape.
+        longest = max(max(meta["img_shape"]) for meta in metas)
+        maps = self.net.extract_feat(self._maps(_square(images, longest)))
+        rpn, roi = self.net.rpn_head, self.net.roi_head
+        proposals = rpn.predict_by_feat(*rpn(maps), batch_img_metas=metas, rescale=False)
+        found = roi.predict_bbox(maps, metas, proposals, rcnn_test_cfg=None, rescale=True)
+        for instances, meta in zip(found, metas, strict=True):
+            if meta.get("flip"):
+                instances.bboxes = _mirrored(instances.bboxes, meta["ori_shape"][1])
+        return _Look(maps, metas, found)
+
+    def _record(self, looks: Sequence[_Look], index: int) -> dict[str, Any]:
+        """The detections of one image of the batch."""
+        boxes, scores, labels = self._suppressed([look.found[index] for look in looks])
+        record = {
+            "boxes": _corners_to_extents(boxes).cpu().numpy(),
+            "scores": scores.cpu().numpy(),
+            "labels": self.classes[labels.cpu().numpy()],
+        }
+        if self.recipe.masks:
+            probabilities = self._mask_probabilities(looks, index, boxes, labels)
+            record["masks"] = run_lengths(probabilities, boxes, looks[0].metas[index]["ori_shape"])
+        return record
+
+    def _suppressed(self, found: Sequence[InstanceData]) -> tuple[Tensor, Tensor, Tensor]:
+        """Boxes [n, 4] as corners, scores [n] and class indices [n] of all views together, the best first."""
+        from mmdet.models.layers import multiclass_nms
+
+        recipe = self.recipe
+        suppression: dict[str, Any] = {"type": "nms", "iou_threshold": recipe.nms_iou}
+        if recipe.soft_nms:
+            suppression |= {"type": "soft_nms", "method": "linear", "min_score": recipe.score_threshold}
+        boxes, labels = multiclass_nms(
+            torch.cat([instances.bboxes for instances in found]).float(),
+            torch.cat([instances.scores for instances in found]).float(),
+            recipe.score_threshold,
+            suppression,
+            recipe.detections,
+        )
+        return boxes[:, :4], boxes[:, 4], labels
+
+    def _mask_probabilities(self, looks: Sequence[_Look], index: int, boxes: Tensor, labels: Tensor) -> Tensor:
+        """Means over the stages and the views: float [n, side, side], of the pixels in each box."""
+        roi = self.net.roi_head
+        total = boxes.new_zeros(len(boxes), MASK_SIDE, MASK_SIDE)
+        if not len(boxes):
+            return total
+        for look in looks:
+            meta = look.metas[index]
+            flipped = bool(meta.get("flip"))
+            seen = _mirrored(boxes, meta["ori_shape"][1]) if flipped else boxes
+            seen = seen * seen.new_tensor(meta["scale_factor"]).repeat(2)
+            regions = torch.cat([seen.new_full((len(seen), 1), index), seen], dim=1)
+            each = torch.arange(len(boxes), device=boxes.device)
+            for extractor, head in zip(roi.mask_roi_extractor, roi.mask_head, strict=True):
+                mask = head(extractor(look.maps[: extractor.num_inputs], regions))[each, labels].float().sigmoid()
+                total += mask.flip(-1) if flipped else mask
+        return total / (len(looks) * len(roi.mask_head))
+
+
+class _Look(NamedTuple):
+    """One view of a batch: the pyramid's maps, each image's geometry, and what was found in it."""
+
+    maps: tuple[Tensor, ...]
+    metas: list[dict[str, Any]]
+    found: list[InstanceData]
+
+
+def _preprocessor() -> nn.Module:
+    from mmdet.models.data_preprocessors import DetDataPreprocessor
+
+    class Preprocessor(DetDataPreprocessor):
+        """Normalises and pads; images to predict come in one view, or in several as lists of batches."""
+
+        def forward(self, data: dict[str, Any], training: bool = False) -> dict[str, Any]:
+            if training:
+                return super().forward(data, training)
+            views = [data]
+            if not isinstance(data["inputs"][0], Tensor):
+                pairs = zip(data["inputs"], data["data_samples"], strict=True)
+                views = [{"inputs": inputs, "data_samples": samples} for inputs, samples in pairs]
+            done = [super(Preprocessor, self).forward(view) for view in views]
+            return {name: [view[name] for view in done] for name in done[0]}
+
+    return Preprocessor(mean=[MIDDLE] * 3, std=[MIDDLE] * 3, pad_size_divisor=openmmlab.COARSEST_STRIDE)
+
+
+def _square(images: Tensor, side: int) -> Tensor:
+    """[…, height, width] padded or cut below and to the right to [..., side, side]."""
+    return F.pad(images, (0, side - images.shape[-1], 0, side - images.shape[-2]))
+
+
+def _mirrored(boxes: Tensor, width: int) -> Tensor:
+    """Corners [n, 4] in the mirrored image."""
+    x1, y1, x2, y2 = boxes.unbind(1)
+    return torch.stack([width - x2, y1, width - x1, y2], dim=1)
+
+
+def _corners_to_extents(boxes: Tensor) -> Tensor:
+    """x1, y1, x2, y2 -> x, y, width, height."""
+    return torch.cat([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], dim=1)

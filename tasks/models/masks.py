@@ -1,0 +1,54 @@
+"""Masks of a mask head's small squares in whole images, as COCO's run lengths."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from pycocotools import mask as coco_mask
+from torch import Tensor
+
+THRESHOLD = 0.5  # of the probability that a pixel belongs to the object
+
+
+def run_lengths(probabilities: Tensor, boxes: Tensor, size: tuple[int, int]) -> list[dict[str, Any]]:
+    """One mask {"size": [height, width], "counts": text} for each box.
+
+    Masks are pasted and encoded one at a time and only where their box is, so that memory does not grow with the
+    number of objects in a large image.
+
+    Args:
+        probabilities: float [n, side, side], of the pixels in each box.
+        boxes: float [n, 4] as x1, y1, x2, y2 in pixels of the image.
+        size: height and width of the image.
+    """
+    canvas = np.zeros(size, np.uint8, order="F")
+    encoded = []
+    for probability, box in zip(probabilities.float().cpu(), boxes.float().cpu(), strict=True):
+        rows, columns, inside = _pasted(probability, box, size)
+        canvas[rows, columns] = inside
+        lengths = coco_mask.encode(canvas)
+        encoded.append({"size": list(size), "counts": lengths["counts"].decode()})
+        canvas[rows, columns] = 0
+    return encoded
+
+
+def _pasted(probability: Tensor, box: Tensor, size: tuple[int, int]) -> tuple[slice, slice, np.ndarray]:
+    """Rows and columns around the box, and which pixels of them are the object's: uint8 [rows, columns].
+
+    The values at pixel centres, interpolated bilinearly in the square that is stretched over the box (detectron2's
+    paste_masks_in_image).
+    """
+    places = []
+    slices = []
+    for low, high, length in ((box[1], box[3], size[0]), (box[0], box[2], size[1])):
+        first = max(int(low.floor()) - 1, 0)
+        last = max(min(int(high.ceil()) + 1, length), first)
+        centres = torch.arange(first, last) + 0.5
+        places.append((centres - low) / (high - low).clamp_min(1e-6) * 2 - 1)
+        slices.append(slice(first, last))
+    y, x = torch.meshgrid(*places, indexing="ij")
+    sampled = F.grid_sample(probability[None, None], torch.stack([x, y], dim=-1)[None], align_corners=False)
+    return *slices, (sampled[0, 0] >= THRESHOLD).numpy().astype(np.uint8)

@@ -1,0 +1,161 @@
+"""Semantic segmentation: a backbone's maps at four strides, and a head of MMSegmentation."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from mmengine.config import ConfigDict
+from mmengine.model import BaseModel
+from torch import Tensor, nn
+
+from backbones import openmmlab  # provides what mmcv-lite lacks; before MMSegmentation is imported
+from backbones.pyramid import MapPyramid
+from backbones.vit_adapter import ViTAdapter, quarters
+from tasks.label_maps import encoded
+from tasks.models import segmentation_heads
+from tasks.models.class_maps import best_classes
+
+if TYPE_CHECKING:
+    from mmseg.structures import SegDataSample
+
+    from tasks.segmentation_recipes import SegmentationRecipe
+
+MIDDLE = 127.5  # mean and std of 0.5 on a scale of 255
+NO_CLASS = 255
+WINDOWS_AT_ONCE = 4
+
+
+class Segmenter(BaseModel):
+    """Backbone, `pyramid` (for UPerNet) or `adapter` (for Mask2Former), and `head`."""
+
+    def __init__(self, backbone: nn.Module, *, classes: int, recipe: SegmentationRecipe) -> None:
+        import mmdet.models  # noqa: F401  Mask2Former's parts are MMDetection's
+        from mmseg.registry import MODELS
+
+        side = recipe.image_size
+        super().__init__(_preprocessor((side, side)))
+        self.beit3 = backbone
+        self.classes = classes
+        self.recipe = recipe
+        options = {"classes": classes, "recipe": recipe}
+        if recipe.head == "upernet":
+            self.pyramid = MapPyramid(backbone.dim)
+            self.head = MODELS.build(segmentation_heads.upernet(backbone.dim, **options))
+            self.auxiliary = MODELS.build(segmentation_heads.auxiliary(backbone.dim, **options))
+        else:
+            self.adapter = ViTAdapter(backbone)
+            self.head = MODELS.build(ConfigDict(segmentation_heads.mask2former(backbone.dim, **options)))
+            self.auxiliary = None
+        for part in (self.head, self.auxiliary):
+            if part is not None:
+                openmmlab.initialise(part)
+        backbone.freeze_unused_by_images()
+
+    def forward(
+        self, inputs: Tensor | list[Tensor], data_samples: list[SegDataSample], mode: str = "predict"
+    ) -> dict[str, Tensor] | list[dict[str, Any]]:
+        """inputs: normalised RGB; float [batch, 3, side, side] for a loss, images of any size to predict."""
+        if mode == "loss":
+            return self._loss(inputs, data_samples)
+        return [
+            {"labels": np.frombuffer(encoded(self._classes_of(image, sample.ori_shape) + np.uint8(1)), np.uint8)}
+            for image, sample in zip(inputs, data_samples, strict=True)
+        ]
+
+    def _maps(self, images: Tensor) -> tuple[Tensor, ...]:
+        if self.recipe.head == "mask2former":
+            return self.adapter(self.beit3, images)
+        return self.pyramid(self.beit3.maps(images, [part[-1] for part in quarters(self.beit3.num_layers)]))
+
+    def _loss(self, images: Tensor, samples: list[SegDataSample]) -> dict[str, Tensor]:
+        maps = self._maps(images)
+        losses = self.head.loss(maps, samples, None)
+        if self.auxiliary is not None:
+            helping = self.auxiliary.loss(maps, samples, None)
+            losses |= {f"auxiliary.{name}": value for name, value in helping.items()}
+        return losses
+
+    def _classes_of(self, image: Tensor, size: tuple[int, int]) -> np.ndarray:
+        """The class of each pixel of the original image: uint8 [height, width]."""
+        return best_classes(list(self._views(image)), size).numpy()
+
+    def _views(self, image: Tensor) -> Iterator[Tensor]:
+        """Class scores [classes, height, width] of each test size, plain and mirrored.
+
+        Images come in the largest test size, so that the smaller ones are made of all that there is to see.
+        """
+        largest = max(self.recipe.tta_ratios)
+        for ratio in self.recipe.tta_ratios:
+            resized = image
+            if ratio != largest:
+                size = [max(round(side * ratio / largest), 1) for side in image.shape[-2:]]
+                resized = F.interpolate(image[None], size=size, mode="bilinear", antialias=True)[0]
+            yield self._scores(resized)
+            if self.recipe.tta_flip:
+                yield self._scores(resized.flip(-1)).flip(-1)
+
+    def _scores(self, image: Tensor) -> Tensor:
+        """Class scores [classes, height, width] of a normalised image [3, height, width]."""
+        height, width = image.shape[-2:]
+        if self.recipe.inference == "whole":
+            return self._decoded(_padded(image, multiple=self._multiple)[None])[0, :, :height, :width]
+        crop, stride = self.recipe.image_size, self.recipe.stride
+        image = _padded(image, least=crop)
+        total = image.new_zeros(self.classes, *image.shape[-2:])
+        times = image.new_zeros(image.shape[-2:])
+        windows = [
+            (slice(y, y + crop), slice(x, x + crop))
+            for y in window_starts(image.shape[-2], crop, stride)
+            for x in window_starts(image.shape[-1], crop, stride)
+        ]
+        for first in range(0, len(windows), WINDOWS_AT_ONCE):
+            part = windows[first : first + WINDOWS_AT_ONCE]
+            scores = self._decoded(torch.stack([image[:, rows, columns] for rows, columns in part]))
+            for (rows, columns), window in zip(part, scores, strict=True):
+                total[:, rows, columns] += window
+                times[rows, columns] += 1
+        return (total / times)[:, :height, :width]
+
+    def _decoded(self, images: Tensor) -> Tensor:
+        """[batch, 3, height, width] -> class scores [batch, classes, height, width]; Mask2Former's are in 0..1."""
+        metas = [{"img_shape": tuple(images.shape[-2:])} for _ in images]
+        return self.head.predict(self._maps(images), metas, None).float()
+
+    @property
+    def _multiple(self) -> int:
+        """What the sides of an image must be multiples of: of the patch, and of the adapter's stride 8."""
+        config = getattr(self.beit3, "config", None)
+        return math.lcm(config.patch_size, 8) if config is not None else openmmlab.COARSEST_STRIDE
+
+
+def window_starts(length: int, crop: int, stride: int) -> list[int]:
+    """Where the windows over a side begin; the last one ends with the side (as MMSegmentation's slide inference)."""
+    count = max(length - crop + stride - 1, 0) // stride + 1
+    return [max(min(index * stride, length - crop), 0) for index in range(count)]
+
+
+def _padded(image: Tensor, *, least: int = 0, multiple: int = 1) -> Tensor:
+    """[3, height, width] with zeros (the mean colour) below and to the right."""
+    height, width = (-(-max(side, least) // multiple) * multiple for side in image.shape[-2:])
+    return F.pad(image, (0, width - image.shape[-1], 0, height - image.shape[-2]))
+
+
+def _preprocessor(size: tuple[int, int]) -> nn.Module:
+    from mmseg.models.data_preprocessor import SegDataPreProcessor
+
+    class Preprocessor(SegDataPreProcessor):
+        """Normalises; pads training crops to one size, and leaves the images to predict as they are."""
+
+        def forward(self, data: dict[str, Any], training: bool = False) -> dict[str, Any]:
+            if training:
+                return super().forward(data, training)
+            data = self.cast_data(data)
+            inputs = [(image.float() - self.mean) / self.std for image in data["inputs"]]
+            return {"inputs": inputs, "data_samples": data["data_samples"]}
+
+    return Preprocessor(mean=[MIDDLE] * 3, std=[MIDDLE] * 3, size=size, pad_val=0, seg_pad_val=NO_CLASS)

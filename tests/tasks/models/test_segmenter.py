@@ -1,0 +1,177 @@
+from __future__ import annotations
+
+import dataclasses
+import io
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import backbones
+from backbones import UsageError, openmmlab  # noqa: F401  before MMSegmentation is imported
+from tasks.ade20k import ADE20K
+from tasks.models import segmentation_heads
+from tasks.models.segmenter import Segmenter, window_starts
+from tasks.segmentation_recipes import RECIPES, SegmentationRecipe
+
+CLASSES = 7
+UPERNET = SegmentationRecipe(
+    name="test", source="", image_size=64, batch_size=2, lr=1e-3, steps=1, head="upernet", head_channels=32,
+    head_dropout=0.0, norm="GN", scale=(256, 64), stride=40,
+)  # fmt: skip
+MASK2FORMER = dataclasses.replace(UPERNET, head="mask2former")
+BOTH = pytest.mark.parametrize("recipe", [UPERNET, MASK2FORMER], ids=lambda recipe: recipe.head)
+
+
+@pytest.fixture(autouse=True)
+def few_queries(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(segmentation_heads, "QUERIES", 10)
+
+
+def build(recipe: SegmentationRecipe) -> Segmenter:
+    torch.manual_seed(0)
+    options = ADE20K().backbone_options(recipe, layers=6)
+    backbone = backbones.build("multiway_nano", image_size=recipe.image_size, **options)
+    model = Segmenter(backbone, classes=CLASSES, recipe=recipe).eval()
+    if recipe.head == "mask2former":
+        with torch.no_grad():  # queries that are of different classes and at different places
+            model.head.cls_embed.weight.normal_(std=2.0)
+            for layer in model.head.mask_embed[::2]:
+                layer.weight.normal_(std=1.0)
+    return model
+
+
+def batch(*sizes: tuple[int, int], original: float = 1.5) -> dict:
+    """Images of (height, width) pixels with maps of classes, which the files hold at `original` times the size."""
+    from mmengine.structures import PixelData
+    from mmseg.structures import SegDataSample
+
+    generator = torch.Generator().manual_seed(0)
+    inputs, samples = [], []
+    for height, width in sizes:
+        inputs.append(torch.randint(0, 256, (3, height, width), dtype=torch.uint8, generator=generator))
+        shape = (round(height * original), round(width * original))
+        labels = torch.randint(0, CLASSES, (1, height, width), generator=generator)
+        labels[:, :5] = 255
+        sample = SegDataSample(metainfo={"img_shape": (height, width), "ori_shape": shape})
+        sample.gt_sem_seg = PixelData(data=labels)
+        samples.append(sample)
+    return {"inputs": inputs, "data_samples": samples}
+
+
+def predict(model: Segmenter, data: dict) -> list[np.ndarray]:
+    with torch.inference_mode():
+        records = model(**model.data_preprocessor(data), mode="predict")
+    return [np.asarray(Image.open(io.BytesIO(record["labels"].tobytes()))) for record in records]
+
+
+def mmsegmentations_own(model: Segmenter, test: dict) -> torch.nn.Module:
+    """MMSegmentation's segmenter as a user's config would build it, with the same weights."""
+    from mmengine.config import ConfigDict
+    from mmseg.registry import MODELS
+
+    recipe, options = model.recipe, {"classes": CLASSES, "recipe": model.recipe}
+    upernet = recipe.head == "upernet"
+    head = segmentation_heads.upernet if upernet else segmentation_heads.mask2former
+    backbone = {"type": "Multiway", "name": "multiway_nano", "image_size": 64}
+    backbone |= {"layers": [1, 2, 3, 5]} if upernet else {"adapter": True}
+    config = {"type": "EncoderDecoder", "backbone": backbone, "decode_head": head(192, **options), "test_cfg": test}
+    if upernet:
+        config["neck"] = {"type": "MapPyramid", "dim": 192}
+        config["auxiliary_head"] = segmentation_heads.auxiliary(192, **options)
+    net = MODELS.build(ConfigDict(config)).eval()
+    places = {
+        "beit3.": "backbone.beit3.", "adapter.": "backbone.adapter.", "pyramid.": "neck.", "head.": "decode_head.",
+        "auxiliary.": "auxiliary_head.",
+    }  # fmt: skip
+    state = {}
+    for name, tensor in model.state_dict().items():
+        part = next(prefix for prefix in places if name.startswith(prefix))
+        state[name.replace(part, places[part], 1)] = tensor
+    net.load_state_dict(state)
+    return net
+
+
+@BOTH
+@pytest.mark.parametrize("inference", ["slide", "whole"])
+def test_maps_equal_mmsegmentations_own(recipe: SegmentationRecipe, inference: str) -> None:
+    model = build(dataclasses.replace(recipe, inference=inference))
+    test = {"mode": inference}
+    if inference == "slide":
+        test |= {"crop_size": (64, 64), "stride": (40, 40)}
+    size = (64, 112)
+    (found,) = predict(model, batch(size))
+    normalised = (batch(size)["inputs"][0].float() - 127.5) / 127.5
+    meta = {"img_shape": size, "ori_shape": (96, 168)}
+    with torch.inference_mode():
+        scores = mmsegmentations_own(model, test).inference(normalised[None], [meta])
+        resized = torch.nn.functional.interpolate(scores, size=(96, 168), mode="bilinear")
+    expected = resized[0].argmax(0).numpy() + 1
+    assert found.shape == (96, 168)
+    assert (found != expected).mean() < 2e-3
+    assert len(np.unique(found)) > 1
+
+
+@BOTH
+def test_losses_equal_mmsegmentations_own(recipe: SegmentationRecipe) -> None:
+    model = build(recipe).train()
+    theirs = mmsegmentations_own(model, {"mode": "whole"}).train()
+    losses = []
+    for part in (model, theirs):
+        data = model.data_preprocessor(batch((64, 64), (50, 60)), True)
+        torch.manual_seed(0)  # points of masks are drawn by lot
+        losses.append(part(data["inputs"], data["data_samples"], mode="loss"))
+    for name, value in losses[1].items():
+        ours = name.replace("decode.", "", 1).replace("aux.", "auxiliary.", 1)
+        torch.testing.assert_close(losses[0][ours], value, rtol=1e-4, atol=1e-5)
+    assert len(losses[0]) == len(losses[1]) >= 4
+
+
+@BOTH
+def test_every_trained_parameter_learns(recipe: SegmentationRecipe) -> None:
+    model = build(recipe).train()
+    losses = model(**model.data_preprocessor(batch((64, 64), (64, 64)), True), mode="loss")
+    model.parse_losses(losses)[0].backward()
+    idle = [name for name, p in model.named_parameters() if p.requires_grad and p.grad is None]
+    assert not idle
+
+
+def test_images_smaller_than_the_window_and_of_one_pixel_are_predicted() -> None:
+    model = build(UPERNET)
+    maps = predict(model, batch((30, 20), (64, 200), original=1.0) | {})
+    assert [found.shape for found in maps] == [(30, 20), (64, 200)]
+    (found,) = predict(model, batch((64, 64), original=1 / 64))
+    assert found.shape == (1, 1)
+    assert 1 <= found.min() <= found.max() <= CLASSES
+
+
+def test_sizes_and_mirrored_views_are_averaged() -> None:
+    """One image's map, mirrored, is the map of the mirrored image; with one size and no mirror it is not."""
+    for flip in (False, True):
+        model = build(dataclasses.replace(UPERNET, tta_ratios=(0.75, 1.0), tta_flip=flip))
+        data = batch((64, 64))
+        (plain,) = predict(model, data)
+        mirrored = batch((64, 64))
+        mirrored["inputs"] = [image.flip(-1) for image in mirrored["inputs"]]
+        (back,) = predict(model, mirrored)
+        assert (np.mean(plain == back[:, ::-1]) > 0.995) == flip
+
+
+def test_windows_cover_a_side_and_end_with_it() -> None:
+    assert window_starts(64, 64, 40) == [0]
+    assert window_starts(112, 64, 40) == [0, 40, 48]
+    assert window_starts(144, 64, 40) == [0, 40, 80]
+
+
+def test_batch_statistics_of_a_single_pixel_are_refused() -> None:
+    with pytest.raises(UsageError, match="micro_batch=2"):
+        dataclasses.replace(RECIPES["base_upernet"], micro_batch=1)
+    dataclasses.replace(RECIPES["base"], micro_batch=1)
+
+
+def test_other_backbones_have_maps_too() -> None:
+    backbone = backbones.build("timm/vit_tiny_patch16_224", image_size=64)
+    model = Segmenter(backbone, classes=CLASSES, recipe=UPERNET).eval()
+    (found,) = predict(model, batch((64, 64)))
+    assert found.shape == (96, 96)
