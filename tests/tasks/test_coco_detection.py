@@ -210,6 +210,14 @@ def test_perfect_predictions_score_in_full(root: Path, tmp_path: Path) -> None:
     assert (rows["box_AP"].value, rows["box_AP"].n) == (pytest.approx(100), 4)
 
 
+def test_equal_scores_go_by_rising_image_id(tmp_path: Path) -> None:
+    """As in pycocotools: the right detection of image 3 comes before the wrong one of image 8, the file's first."""
+    root = write(tmp_path / "coco", "val", [(8, 20, 20), (3, 20, 20)], [rectangle(1, 3, 7, (2, 2, 9, 9))])
+    samples = ADAPTER.samples(root, "val")
+    scores = ADAPTER.score({"8": found((2, 2, 9, 9)), "3": found((2, 2, 9, 9))}, samples)
+    assert scores[0].value == pytest.approx(100)
+
+
 @pytest.mark.parametrize("kind", ["bbox", "segm"])
 def test_published_scores(truth: Path, tmp_path: Path, kind: str) -> None:
     """COCO's own example results, as they are read from its file, to the digits that its tool printed."""
