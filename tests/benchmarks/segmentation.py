@@ -11,6 +11,9 @@ missed.
     python -m tests.benchmarks.segmentation --threads 1
 
 Last figures:
+    Two cores of an AMD EPYC, torch 2.11.0, one thread, others on the machine (load 6), twice 3 rounds: 16.8 and 18.1
+    times as fast (1.6 ms a map against 29 ms), metrics equal to 1.1e-5 points; intervals of all 154 measurements 8.2 s,
+    14.3 MiB.
 """
 
 from __future__ import annotations
