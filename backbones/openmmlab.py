@@ -23,13 +23,13 @@ from timm.layers import LayerNorm2d
 from torch import Tensor
 
 import backbones
-from backbones import compiled_ops
+from backbones import operators
 from backbones.pyramid import MapPyramid, SimpleFeaturePyramid
 from backbones.vit_adapter import ViTAdapter
 
 COARSEST_STRIDE = 32  # of the adapter and of the pyramids, before a detector's last subsampling
 
-compiled_ops.provide()
+operators.provide()
 
 MODELS.register_module(module=SimpleFeaturePyramid)
 MODELS.register_module(module=MapPyramid)

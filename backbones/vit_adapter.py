@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from backbones import compiled_ops
+from backbones import operators
 from backbones.errors import UsageError
 from backbones.multiway import Multiway
 
@@ -153,7 +153,7 @@ class DeformableCross(nn.Module):
 
     def __init__(self, dim: int, *, heads: int, levels: int) -> None:
         super().__init__()
-        compiled_ops.provide()
+        operators.provide()
         from mmcv.ops import MultiScaleDeformableAttention
 
         self.query_norm = nn.LayerNorm(dim, eps=1e-6)

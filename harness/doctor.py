@@ -63,7 +63,13 @@ def _package(name: str, use: str) -> Finding:
         reason = str(error).splitlines()[0] if str(error) else ""
         return Finding(name, False, f"{type(error).__name__}: {reason} (for {use}). {_mend(name, reason)}", needed=True)
     version = getattr(module, "__version__", None) or _installed_version(name)
-    return Finding(name, True, f"{version} (for {use})", needed=True)
+    return Finding(name, True, f"{version} (for {use}){_operators() if name == 'mmcv' else ''}", needed=True)
+
+
+def _operators() -> str:
+    from backbones import operators
+
+    return ", compiled operators of its own" if operators.compiled() else ", operators in PyTorch from this project"
 
 
 def _mend(name: str, reason: str) -> str:

@@ -40,9 +40,9 @@ def class_names(root: Path) -> tuple[str, ...]:
 
 def official_class_names() -> tuple[str, ...]:
     """The 150 classes of the benchmark, as MMSegmentation names them."""
-    from backbones import compiled_ops
+    from backbones import operators
 
-    compiled_ops.provide()
+    operators.provide()
     from mmseg.datasets import ADE20KDataset
 
     return tuple(name.strip() for name in ADE20KDataset.METAINFO["classes"])

@@ -11,8 +11,8 @@ import numpy as np
 from mmengine.dataset import pseudo_collate
 from torch.utils.data import Dataset
 
-from backbones.compiled_ops import provide
 from backbones.errors import InputError
+from backbones.operators import provide
 from tasks.adapter import Sample
 from tasks.coco_instances import usable
 from tasks.images import open_image

@@ -16,7 +16,7 @@ import numpy as np
 from mmengine.dataset import pseudo_collate
 from torch.utils.data import Dataset
 
-from backbones import compiled_ops
+from backbones import operators
 from backbones.errors import InputError
 from tasks.adapter import Sample
 from tasks.ade20k_data import label_map
@@ -42,7 +42,7 @@ class SegmentationItems(Dataset):
     def __init__(
         self, samples: Sequence[Sample], *, scale: Scale, smallest_ratio: float, transforms: Sequence[Callable]
     ) -> None:
-        compiled_ops.provide()
+        operators.provide()
         from mmseg.datasets.transforms import PackSegInputs
 
         self._samples = samples
@@ -96,7 +96,7 @@ def training_items(
         ratio_range: what `scale` is multiplied with.
         cat_max_ratio: largest share of a crop that one class should take; after ten crops any is taken.
     """
-    compiled_ops.provide()
+    operators.provide()
     from mmseg.datasets.transforms.transforms import PhotoMetricDistortion, RandomCrop, RandomFlip, Resize
 
     transforms = (
@@ -110,7 +110,7 @@ def training_items(
 
 def whole_items(samples: Sequence[Sample], *, scale: Scale) -> SegmentationItems:
     """Whole images in the test size, without labels."""
-    compiled_ops.provide()
+    operators.provide()
     from mmseg.datasets.transforms.transforms import Resize
 
     resize = Resize(scale=scale, keep_ratio=True)

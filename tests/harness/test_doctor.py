@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from backbones import operators
 from harness.doctor import examine
 
 
@@ -32,3 +33,11 @@ def test_no_java_is_a_finding_and_not_an_end(monkeypatch: pytest.MonkeyPatch, tm
     assert not ok
     assert not needed
     assert "Caption scores need Java" in detail
+
+
+@pytest.mark.parametrize(("compiled", "said"), [(True, "compiled operators of its own"), (False, "from this project")])
+def test_whose_operators_mmcv_has_is_said(monkeypatch: pytest.MonkeyPatch, compiled: bool, said: str) -> None:
+    monkeypatch.setattr(operators, "compiled", lambda: compiled)
+    (finding,) = (finding for finding in examine() if finding.name == "mmcv")
+    assert finding.ok
+    assert finding.detail.endswith(said)
