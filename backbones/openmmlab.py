@@ -12,13 +12,17 @@ operators that mmcv-lite lacks. In a config:
 
 from __future__ import annotations
 
+import importlib
 import logging
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, Literal
 
+from mmengine.config import ConfigDict
 from mmengine.logging import MMLogger
 from mmengine.model import BaseModule
-from mmengine.registry import MODELS
+from mmengine.registry import MODELS, DefaultScope
 from timm.layers import LayerNorm2d
 from torch import Tensor
 
@@ -37,15 +41,24 @@ if "LN2d" not in MODELS:  # mmpretrain registers one under the same name
     MODELS.register_module(name="LN2d", module=LayerNorm2d)
 
 
-def initialise(part: BaseModule) -> None:
-    """A head's own initial weights (`init_weights`), without mmengine's line of log for each tensor."""
+def build(config: dict[str, Any], *, package: Literal["mmdet", "mmseg"]) -> BaseModule:
+    """A module of MMDetection or MMSegmentation by its configuration, with its own initial weights.
+
+    The same whatever mmengine's default scope is at the moment (a training sets one), and without the packages'
+    warnings about their own defaults and mmengine's line of log for each tensor.
+    """
+    importlib.import_module(f"{package}.registry")  # where the root registry finds the package's own
     logger = MMLogger.get_current_instance()
     level = logger.level
     logger.setLevel(logging.ERROR)
     try:
-        part.init_weights()
+        with DefaultScope.overwrite_default_scope(package), warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            module = MODELS.build(ConfigDict(config))
+            module.init_weights()
     finally:
         logger.setLevel(level)
+    return module
 
 
 @MODELS.register_module(name="Multiway")

@@ -13,7 +13,7 @@ from typing import Any
 
 from backbones import weights as weight_files
 from backbones.errors import InputError, UsageError
-from harness import distributed, provenance
+from harness import distributed, pictures, provenance
 from harness.device import describe, device, peak_memory, precision
 from harness.experiment import Experiment, limited, plan
 from harness.inference import Predicted
@@ -22,6 +22,7 @@ from harness.progress import note, track
 from harness.scoring import origin_file, read_predictions, score_file
 from harness.training import FINAL, Trained, accumulation, fine_tune
 from harness.workdir import CHECKPOINTS, WorkDir, opened, write_bytes, write_json
+from leaderboards import class_rows
 from leaderboards import rows as result_rows
 from leaderboards.rows import ResultRow
 from tasks import registry
@@ -31,7 +32,7 @@ RESULTS = "results.csv"
 
 
 def run(
-    tasks: str | Sequence[str], *, out: str | Path = "runs", log: Sequence[str] = (), **options: Any
+    tasks: str | Sequence[str], *, out: str | Path = "runs", log: Sequence[str] = (), show: int = 0, **options: Any
 ) -> list[ResultRow]:
     """Fine-tune, predict and score: one folder per task under `out`, rows added to `out/results.csv`.
 
@@ -40,15 +41,18 @@ def run(
     Args:
         tasks: one task name or several.
         log: "tensorboard" and "wandb" for these besides local files.
+        show: write pictures of that many predictions, for tasks that have them.
         options: see `harness.experiment.plan`.
     """
     names = [tasks] if isinstance(tasks, str) else list(tasks)
     experiments = [plan(name, out=out, **options) for name in names]  # every name is right before anything starts
+    for experiment in experiments if show else ():
+        pictures.require(experiment.adapter)
     distributed.start()
-    return [row for experiment in experiments for row in _run_one(experiment, Path(out) / RESULTS, log)]
+    return [row for experiment in experiments for row in _run_one(experiment, Path(out) / RESULTS, log, show)]
 
 
-def _run_one(experiment: Experiment, results: Path, log: Sequence[str]) -> list[ResultRow]:
+def _run_one(experiment: Experiment, results: Path, log: Sequence[str], show: int) -> list[ResultRow]:
     adapter = experiment.adapter
     train = experiment.samples(adapter.train_split) if experiment.recipe.trains else []
     test = experiment.samples(experiment.split)
@@ -70,6 +74,8 @@ def _run_one(experiment: Experiment, results: Path, log: Sequence[str]) -> list[
             weights = trained.weights
             origin["train_seconds"] = round(trained.seconds, 1)
         path = _predict(experiment, work, test, weights, origin)
+        if show and distributed.rank() == 0:
+            pictures.write(experiment, test, path, work.folder / "pictures", count=show)
         if not adapter.split(experiment.split).labels:
             note(f"No score: the truth of {experiment.split} is not public. `harness submit` writes the server's file.")
             return []
@@ -142,11 +148,13 @@ def score(
     limit: int | None = None,
     seed: int = 0,
     results: str | Path | None = None,
+    classes: str | Path | None = None,
 ) -> list[ResultRow]:
     """Score a predictions file of ours or of anyone's against the annotations; needs no model and no image.
 
     Args:
         results: a results file to add the rows to.
+        classes: a CSV file for the metrics of single classes, where the task has them.
     """
     adapter = registry.get(task)
     split = split or adapter.eval_split
@@ -156,10 +164,14 @@ def score(
             f"The truth of {task}'s split {split} is not public ({adapter.split(split).server} scores it). Write the "
             f"file for the server: harness submit {task} {predictions} --data {data} --split {split}."
         )
-    rows = score_file(Path(predictions), adapter, samples, split=split, seed=seed)
+    scores = score_file(Path(predictions), adapter, samples, split=split, seed=seed)
+    if classes is not None:
+        if not scores.classes:
+            raise UsageError(f"Task {task} has no metrics of single classes: leave --classes out.")
+        class_rows.write(Path(classes), scores.classes)
     if results is not None:
-        result_rows.write(Path(results), rows)
-    return rows
+        result_rows.write(Path(results), scores.rows)
+    return scores.rows
 
 
 def submit(
@@ -250,8 +262,12 @@ def _score(
 ) -> list[ResultRow]:
     rows: list[ResultRow] = []
     if distributed.rank() == 0:
-        rows = score_file(path, experiment.adapter, samples, split=experiment.split, seed=experiment.seed)
+        scores = score_file(path, experiment.adapter, samples, split=experiment.split, seed=experiment.seed)
+        rows = scores.rows
         write_json(work.result, [asdict(row) for row in rows])
+        if scores.classes:
+            class_rows.write(work.classes, scores.classes)
+            note(f"Metrics of single classes: {work.classes}")
         result_rows.write(results, rows)
     return distributed.from_main(rows)
 

@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from harness import provenance
 from harness.predictions import exactly_once, read
+from leaderboards.class_rows import ClassRow
 from leaderboards.rows import ResultRow
 from tasks.adapter import Sample, TaskAdapter
 from tasks.statistics import Measurement
 
 
-def score_file(
-    path: Path,
-    adapter: TaskAdapter,
-    samples: Sequence[Sample],
-    *,
-    split: str,
-    seed: int,
-) -> list[ResultRow]:
+@dataclass(frozen=True)
+class Scores:
+    """What scoring gives: the rows of a leaderboard, and those of single classes."""
+
+    rows: list[ResultRow]
+    classes: list[ClassRow]
+
+
+def score_file(path: Path, adapter: TaskAdapter, samples: Sequence[Sample], *, split: str, seed: int) -> Scores:
     """Score one predictions file: a row per metric, with 95% bootstrap intervals.
 
     The rows take up what the prediction stage says of itself (`origin_of`), its run's name and start included.
@@ -45,20 +48,15 @@ def score_file(
         "seed": seed,
         **origin_of(path),
     }
-    rows = []
+    scores = Scores([], [])
     for measurement in measurements:
         metric = adapter.metric(measurement.metric)
-        rows.append(
-            ResultRow(
-                metric=metric.name,
-                unit=metric.unit,
-                metric_version=metric.version,
-                n=measurement.samples,
-                **_numbers(measurement, seed),
-                **common,
-            )
-        )
-    return rows
+        numbers = {"metric": metric.name, "unit": metric.unit, "n": measurement.samples, **_numbers(measurement, seed)}
+        if measurement.of:
+            scores.classes.append(ClassRow(of=measurement.of, **numbers))
+        else:
+            scores.rows.append(ResultRow(metric_version=metric.version, **numbers, **common))
+    return scores
 
 
 def read_predictions(path: Path, adapter: TaskAdapter, samples: Sequence[Sample]) -> dict[str, dict[str, Any]]:

@@ -37,6 +37,10 @@ class WorkDir:
     def result(self) -> Path:
         return self.folder / "result.json"
 
+    @property
+    def classes(self) -> Path:
+        return self.folder / "classes.csv"
+
 
 @contextmanager
 def opened(folder: Path, identity: Mapping[str, Any]) -> Iterator[WorkDir]:

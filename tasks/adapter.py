@@ -65,6 +65,7 @@ from tasks.recipe import Recipe
 
 if TYPE_CHECKING:
     from mmengine.model import BaseModel
+    from PIL.Image import Image
     from torch import nn
     from torch.utils.data import Dataset
 
@@ -144,6 +145,7 @@ class TaskAdapter(ABC):
     train_split: ClassVar[str] = "train"
     eval_split: ClassVar[str] = "val"
     needs_text: ClassVar[bool] = False  # such tasks take Multiway backbones only
+    pictures: ClassVar[bool] = False  # whether there is a `picture` of a prediction
     whole_batch: ClassVar[bool] = False  # the loss compares the samples of a batch, so no part of it stands alone
 
     @abstractmethod
@@ -221,6 +223,10 @@ class TaskAdapter(ABC):
             UsageError: the split has no server.
         """
         raise UsageError(f"Task {self.name} has no test server: there is no submission file to write.")
+
+    def picture(self, sample: Sample, record: Mapping[str, Any], root: Path) -> Image:
+        """The image, its truth and what was predicted, side by side (of tasks with `pictures`)."""
+        raise NotImplementedError
 
     def source(self, sample: Sample) -> str:
         """What may not be in training and in a scored split at once: the sample itself, or the image it is about."""

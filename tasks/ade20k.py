@@ -16,6 +16,7 @@ from tasks.segmentation_recipes import RECIPES, SegmentationRecipe
 
 if TYPE_CHECKING:
     import numpy as np
+    from PIL.Image import Image
     from torch import nn
     from torch.utils.data import Dataset
 
@@ -54,6 +55,7 @@ class ADE20K(TaskAdapter):
     )  # fmt: skip
     recipes = RECIPES
     folder = "ADEChallengeData2016"
+    pictures = True
 
     def backbone_options(self, recipe: SegmentationRecipe, *, layers: int) -> dict[str, Any]:
         return {"final_norm": False}
@@ -136,6 +138,22 @@ class ADE20K(TaskAdapter):
         with ThreadPoolExecutor() as pool:  # each thread holds the maps of one image at a time
             every = np.stack(list(pool.map(counts, samples)))
         return measure(every, samples[0].inputs["classes"])
+
+    def picture(self, sample: Sample, record: Mapping[str, Any], root: Path) -> Image:
+        import numpy as np
+
+        from tasks.ade20k_data import label_map
+        from tasks.images import open_image
+        from tasks.pictures import distinct_colours, segmentation_picture
+
+        names = sample.inputs["classes"]
+        return segmentation_picture(
+            np.asarray(open_image(Path(sample.inputs["image"]))),
+            label_map(sample) if sample.annotation is not None else None,
+            _predicted_map(record, sample),
+            names=names,
+            colours=distinct_colours(len(names)),
+        )
 
     def read_official(self, path: Path) -> list[dict[str, Any]]:
         """A folder or a zip file of PNG maps named like the images, as the benchmark's server takes them."""

@@ -14,10 +14,12 @@ from tasks.coco_instances import SEGMENTATION
 from tasks.detection_recipes import RECIPES, DetectionRecipe
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
     from torch import nn
     from torch.utils.data import Dataset
 
     from tasks.models.detector import Detector
+    from tasks.pictures import Seen
     from tasks.statistics import Measurement
 
 FILES = {
@@ -26,6 +28,7 @@ FILES = {
     "test-dev": "annotations/image_info_test-dev2017.json",
 }
 IMAGE_FOLDERS = {"train": "train2017", "val": "val2017", "test-dev": "test2017"}
+SHOWN = 0.3  # smallest score of what a picture shows
 # Which file says what the classes are: the first that there is. The smallest of those with labels comes first, since
 # it is read whole, and the others must agree with it.
 CLASS_FILES = ("val", "train", "test-dev")
@@ -76,6 +79,7 @@ class CocoDetection(TaskAdapter):
     metrics = (*_metrics("box"), *_metrics("mask"))
     recipes = RECIPES
     folder = "coco"
+    pictures = True
 
     def backbone_options(self, recipe: DetectionRecipe, *, layers: int) -> dict[str, Any]:
         """Windows, and `global_blocks` layers that attend everywhere, the last of as many equal runs each."""
@@ -193,6 +197,18 @@ class CocoDetection(TaskAdapter):
                 found += measurements(records, truths, categories, kind=KINDS[part])
         return found
 
+    def picture(self, sample: Sample, record: Mapping[str, Any], root: Path) -> Image:
+        """Of what was found, only what has a score of `SHOWN` at least."""
+        import numpy as np
+
+        from tasks.images import open_image
+        from tasks.pictures import detection_picture, distinct_colours
+
+        image = np.asarray(open_image(root / sample.inputs["image"]))
+        truth = None if sample.annotation is None else _drawn(sample, sample.annotation["objects"])
+        colours = distinct_colours(len(sample.inputs["categories"]))
+        return detection_picture(image, truth, _drawn(sample, _shown(record)), colours=colours)
+
     def read_official(self, path: Path) -> list[dict[str, Any]]:
         """Records of a COCO results file, see `tasks.coco_results.read`."""
         return coco_results.read(path)
@@ -213,6 +229,41 @@ class CocoDetection(TaskAdapter):
             Submission(*coco_results.archive(predictions, samples, part=part, split=split, name=name))
             for part in coco_results.parts(predictions)
         ]
+
+
+def _shown(record: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What is drawn of a prediction, in the form of annotations; the best last, so that it lies on top."""
+    masks, boxes = record.get("masks"), record.get("boxes")
+    parts = [
+        {
+            "category_id": int(record["labels"][place]),
+            "score": float(score),
+            "bbox": boxes[place].tolist() if boxes is not None else None,
+            SEGMENTATION: masks[place] if masks is not None else None,
+        }
+        for place, score in enumerate(record["scores"])
+        if score >= SHOWN
+    ]
+    return sorted(parts, key=lambda part: part["score"])
+
+
+def _drawn(sample: Sample, objects: Sequence[Mapping[str, Any]]) -> list[Seen]:
+    from pycocotools import mask
+
+    from tasks.pictures import Seen
+
+    categories = sample.inputs["categories"]
+    kinds = {number: kind for kind, number in enumerate(categories)}
+    drawn = []
+    for item in objects:
+        segmentation = item.get(SEGMENTATION)
+        pixels = None
+        if segmentation is not None:
+            pixels = coco_instances.bitmap(segmentation, sample.inputs["height"], sample.inputs["width"]).astype(bool)
+        score = f" {item['score']:.2f}" if "score" in item else ""
+        box = item["bbox"] if item["bbox"] is not None else mask.toBbox(segmentation).tolist()
+        drawn.append(Seen(categories[item["category_id"]] + score, kinds[item["category_id"]], box, pixels))
+    return drawn
 
 
 def _class_file(root: Path) -> Path:

@@ -15,11 +15,14 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from backbones.errors import InputError
 from tasks.adapter import Sample
 from tasks.reading import collector_paused, field, read_json
+
+if TYPE_CHECKING:
+    import numpy as np
 
 IMAGE = {"id", "file_name", "width", "height"}
 ANNOTATION = {"id", "image_id", "category_id", "bbox", "area", "iscrowd"}
@@ -78,6 +81,20 @@ def usable(item: Mapping[str, Any], *, width: int, height: int) -> bool:
     """Whether an object can be learnt: it is no crowd, and its box has an area inside the image."""
     x, y, w, h = item["bbox"]
     return not item["iscrowd"] and min(x + w, width) > max(x, 0) and min(y + h, height) > max(y, 0)
+
+
+def bitmap(segmentation: Any, height: int, width: int, factors: tuple[float, float] = (1.0, 1.0)) -> np.ndarray:
+    """uint8 [height, width] of polygons, or of a run-length code, that are scaled by factors of width and height."""
+    import cv2
+    import numpy as np
+    from pycocotools import mask
+
+    if isinstance(segmentation, Mapping):
+        packed = isinstance(segmentation["counts"], str)
+        pixels = mask.decode(segmentation if packed else mask.frPyObjects(segmentation, *segmentation["size"]))
+        return cv2.resize(pixels, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
+    polygons = [(np.reshape(polygon, (-1, 2)) * factors).ravel().tolist() for polygon in segmentation]
+    return mask.decode(mask.merge(mask.frPyObjects(polygons, height, width)))
 
 
 def oddities(samples: Iterable[Sample]) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import colorsys
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -34,6 +35,50 @@ def segmentation_picture(
     pixels = sum(np.bincount(ids.ravel(), minlength=len(names) + 1)[1:] for ids in shown.values())
     order = [index for index in np.argsort(-pixels, kind="stable") if pixels[index]]
     return with_legend(picture, [(names[index], tuple(colours[index].tolist())) for index in order])
+
+
+class Seen(NamedTuple):
+    """An object to draw."""
+
+    text: str
+    kind: int  # index of its class
+    box: Sequence[float]  # x, y, width, height in pixels
+    mask: np.ndarray | None  # bool [height, width]
+
+
+def detection_picture(
+    image: np.ndarray, truth: Sequence[Seen] | None, prediction: Sequence[Seen], *, colours: np.ndarray
+) -> Image.Image:
+    """An image, its objects and those that were found, side by side.
+
+    Args:
+        image: uint8 [height, width, 3], RGB.
+        truth: None where it is not public.
+        colours: uint8 [classes, 3], such as `distinct_colours` makes.
+    """
+    kinds = {"ground truth": truth, "prediction": prediction}
+    shown = {title: objects for title, objects in kinds.items() if objects is not None}
+    panels = [Image.fromarray(image), *[_with_objects(image, objects, colours) for objects in shown.values()]]
+    return side_by_side(panels, ["image", *shown])
+
+
+def _with_objects(image: np.ndarray, objects: Sequence[Seen], colours: np.ndarray) -> Image.Image:
+    """Masks laid over the image, and boxes with their texts; made to fit first, so that letters stay readable."""
+    painted = image.copy()
+    for seen in objects:
+        if seen.mask is not None:
+            mixed = (1 - OPACITY) * painted[seen.mask] + OPACITY * colours[seen.kind]
+            painted[seen.mask] = np.rint(mixed).astype(np.uint8)
+    picture = _fitted(Image.fromarray(painted))
+    scale = picture.width / image.shape[1]
+    draw = ImageDraw.Draw(picture)
+    for seen in objects:
+        x, y, width, height = (side * scale for side in seen.box)
+        colour = tuple(colours[seen.kind].tolist())
+        draw.rectangle((x, y, x + max(width, 1), y + max(height, 1)), outline=colour, width=2)
+        place = (min(x + 3, picture.width - _font().getlength(seen.text)), max(y - LINE + GAP // 2, 0))
+        draw.text(place, seen.text, "white", _font(), stroke_width=2, stroke_fill="black")
+    return picture
 
 
 def overlaid(image: np.ndarray, ids: np.ndarray, colours: np.ndarray) -> np.ndarray:

@@ -18,6 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--limit", type=int, metavar="N", help="as in the prediction")
     parser.add_argument("--seed", type=int, default=0, help="of the bootstrap")
     parser.add_argument("--results", metavar="FILE", help="a results.csv to add the rows to")
+    parser.add_argument("--classes", metavar="FILE", help="a .csv for the metrics of single classes")
 
 
 def run(args: argparse.Namespace) -> Answer:
@@ -31,5 +32,6 @@ def run(args: argparse.Namespace) -> Answer:
         limit=args.limit,
         seed=args.seed,
         results=args.results,
+        classes=args.classes,
     )
     return Answer([asdict(row) for row in rows], rows_table(f"Scores of {args.predictions}", rows))

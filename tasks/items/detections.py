@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 from backbones.errors import InputError
 from backbones.operators import provide
 from tasks.adapter import Sample
-from tasks.coco_instances import usable
+from tasks.coco_instances import bitmap, usable
 from tasks.images import open_image
 
 if TYPE_CHECKING:
@@ -146,20 +146,7 @@ def _masks(items: Sequence[Mapping[str, Any]], content: Mapping[str, Any]) -> Bi
     from mmdet.structures.mask import BitmapMasks
 
     (height, width), factors = content["img_shape"], content["scale_factor"]
-    return BitmapMasks([_bitmap(item["segmentation"], height, width, factors) for item in items], height, width)
-
-
-def _bitmap(segmentation: Any, height: int, width: int, factors: tuple[float, float]) -> np.ndarray:
-    """uint8 [height, width] of polygons, or of a run-length code, that are scaled by factors of width and height."""
-    import cv2
-    from pycocotools import mask
-
-    if isinstance(segmentation, Mapping):
-        packed = isinstance(segmentation["counts"], str)
-        bitmap = mask.decode(segmentation if packed else mask.frPyObjects(segmentation, *segmentation["size"]))
-        return cv2.resize(bitmap, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
-    polygons = [(np.reshape(polygon, (-1, 2)) * factors).ravel().tolist() for polygon in segmentation]
-    return mask.decode(mask.merge(mask.frPyObjects(polygons, height, width)))
+    return BitmapMasks([bitmap(item["segmentation"], height, width, factors) for item in items], height, width)
 
 
 def _resize(content: dict[str, Any], *, longer_edge: float) -> dict[str, Any]:

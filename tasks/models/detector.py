@@ -32,12 +32,10 @@ class Detector(BaseModel):
     """
 
     def __init__(self, backbone: nn.Module, *, classes: Sequence[int], recipe: DetectionRecipe) -> None:
-        from mmdet.registry import MODELS
-
         super().__init__(_preprocessor())
         self.beit3 = backbone
-        self.net = MODELS.build(cascade_mask_rcnn(backbone.dim, classes=len(classes), recipe=recipe))
-        openmmlab.initialise(self.net)
+        config = cascade_mask_rcnn(backbone.dim, classes=len(classes), recipe=recipe)
+        self.net = openmmlab.build(config, package="mmdet")
         self.classes = np.asarray(classes, np.int32)
         self.recipe = recipe
         backbone.freeze_unused_by_images()

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from mmengine.config import ConfigDict
 from mmengine.model import BaseModel
 from torch import Tensor, nn
 
@@ -34,9 +33,6 @@ class Segmenter(BaseModel):
     """Backbone, `pyramid` (for UPerNet) or `adapter` (for Mask2Former), and `head`."""
 
     def __init__(self, backbone: nn.Module, *, classes: int, recipe: SegmentationRecipe) -> None:
-        import mmdet.models  # noqa: F401  Mask2Former's parts are MMDetection's
-        from mmseg.registry import MODELS
-
         side = recipe.image_size
         super().__init__(_preprocessor((side, side)))
         self.beit3 = backbone
@@ -45,15 +41,12 @@ class Segmenter(BaseModel):
         options = {"classes": classes, "recipe": recipe}
         if recipe.head == "upernet":
             self.pyramid = MapPyramid(backbone.dim)
-            self.head = MODELS.build(segmentation_heads.upernet(backbone.dim, **options))
-            self.auxiliary = MODELS.build(segmentation_heads.auxiliary(backbone.dim, **options))
+            self.head = openmmlab.build(segmentation_heads.upernet(backbone.dim, **options), package="mmseg")
+            self.auxiliary = openmmlab.build(segmentation_heads.auxiliary(backbone.dim, **options), package="mmseg")
         else:
             self.adapter = ViTAdapter(backbone)
-            self.head = MODELS.build(ConfigDict(segmentation_heads.mask2former(backbone.dim, **options)))
+            self.head = openmmlab.build(segmentation_heads.mask2former(backbone.dim, **options), package="mmseg")
             self.auxiliary = None
-        for part in (self.head, self.auxiliary):
-            if part is not None:
-                openmmlab.initialise(part)
         backbone.freeze_unused_by_images()
 
     def forward(

@@ -177,8 +177,8 @@ def test_views_are_merged() -> None:
 
 
 def test_soft_nms_keeps_what_nms_removes() -> None:
-    hard = predict(build(), batch((128, 128)))[0]
-    soft = predict(build(dataclasses.replace(RECIPE, soft_nms=True)), batch((128, 128)))[0]
+    hard = predict(build(dataclasses.replace(RECIPE, detections=1000)), batch((128, 128)))[0]
+    soft = predict(build(dataclasses.replace(RECIPE, soft_nms=True, detections=1000)), batch((128, 128)))[0]
     assert len(soft["scores"]) > len(hard["scores"])
     assert soft["scores"].max() == pytest.approx(hard["scores"].max(), rel=1e-5)
 

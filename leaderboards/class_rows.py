@@ -1,0 +1,33 @@
+"""A metric of each class: a file beside a run's rows, since a leaderboard has no room for hundreds of them."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassRow:
+    """One metric of one class."""
+
+    metric: str  # name, such as IoU
+    of: str  # the class
+    unit: str  # percent or points
+    value: float | None  # None where it could not be computed, see note
+    low: float | None  # ends of the 95% bootstrap interval
+    high: float | None
+    n: int  # samples that the metric is over
+    note: str = ""
+
+
+def write(path: Path, rows: Sequence[ClassRow]) -> None:
+    """A CSV file with a line for each row; it appears only once it is whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    with partial.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, [column.name for column in fields(ClassRow)])
+        writer.writeheader()
+        writer.writerows(asdict(row) for row in rows)
+    partial.replace(path)
