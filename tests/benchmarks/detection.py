@@ -11,7 +11,9 @@ Targets: at least 5 times as fast; intervals of 1,000 draws in 40 seconds. The e
     python -m tests.benchmarks.detection
 
 Last figures:
-    PENDING
+    Two cores of an AMD EPYC that others used too (load 2 to 6), two runs of 2 rounds: boxes 0.78 and 0.83 s against
+    22.7 and 23.8 s (29 times as fast), masks 3.31 and 3.28 s against 23.2 and 23.9 s (7.0 and 7.3 times). Numbers equal
+    to 1.5e-14 points; intervals of either kind 28 s; 52 MiB for boxes, 69 MiB for masks.
 """
 
 from __future__ import annotations
