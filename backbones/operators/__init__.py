@@ -88,6 +88,6 @@ def _install() -> None:
     from mmcv.ops import multi_scale_deform_attn
 
     multi_scale_deform_attn.multi_scale_deformable_attn_pytorch = deformable_attention.deformable_attention
-    # On a GPU mmcv's module would round the sampling locations to the type of the values: under bf16 by half a cell of
-    # a map 128 cells wide. Ours takes them as they are, on every device.
+    # On a GPU mmcv's module would round the sampling locations to the type of the values: under bf16 by up to a quarter
+    # of a cell where a map is 128 cells wide. Ours takes them as they are, on every device.
     multi_scale_deform_attn.IS_CUDA_AVAILABLE = False

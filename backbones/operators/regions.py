@@ -49,7 +49,7 @@ def roi_align_forward(
     if pool_mode == AVERAGE:
         output.copy_(torchvision.ops.roi_align(features, regions, size, spatial_scale, sampling_ratio, aligned))
         return
-    for chosen, grid in _by_samples(regions, size, spatial_scale, sampling_ratio, aligned):
+    for chosen, grid in _by_samples(regions, size, spatial_scale, sampling_ratio):
         # A bin for every sample, so that each average is over one.
         fine = (size[0] * grid[0], size[1] * grid[1])
         samples = torchvision.ops.roi_align(features, regions[chosen], fine, spatial_scale, 1, aligned)
@@ -88,7 +88,7 @@ def roi_align_backward(
         return
     total = torch.zeros_like(grad_input, dtype=grad.dtype)
     bins = [torch.arange(length, device=grad.device) for length in size]
-    for chosen, grid in _by_samples(regions, size, spatial_scale, sampling_ratio, aligned):
+    for chosen, grid in _by_samples(regions, size, spatial_scale, sampling_ratio):
         row = bins[0][:, None] * grid[0] + argmax_y[chosen].long()
         column = bins[1] * grid[1] + argmax_x[chosen].long()
         width = size[1] * grid[1]
@@ -99,12 +99,10 @@ def roi_align_backward(
 
 
 def _by_samples(
-    rois: Tensor, size: tuple[int, int], scale: float, ratio: int, aligned: bool
+    rois: Tensor, size: tuple[int, int], scale: float, ratio: int
 ) -> Iterator[tuple[Tensor, tuple[int, int]]]:
     """Regions [chosen] (indices) with the same number of samples per bin, and that number (rows, columns)."""
     sides = (rois[:, [4, 3]] - rois[:, [2, 1]]) * scale
-    if not aligned:
-        sides = sides.clamp(min=1)
     grids = (sides / sides.new_tensor(size)).ceil().long().clamp(min=1)
     if ratio > 0:
         grids = torch.full_like(grids, ratio)

@@ -131,7 +131,8 @@ def test_roi_pool_takes_every_cell_that_a_bin_touches() -> None:
     assert found[0, 0].tolist() == [[3 * 8 + 2, 3 * 8 + 4], [6 * 8 + 2, 6 * 8 + 4]]
     # Wholly outside, and upside down: nothing, also to pass back.
     maps = features().requires_grad_()
-    nothing = roi_pool(maps, torch.tensor([[0.0, 100, 100, 120, 120], [0, 20, 20, 10, 10]]), (2, 2), SCALE)
+    outside, upside_down, just = [0.0, 100, 100, 120, 120], [0, 20, 20, 10, 10], [0, 10.6, 10.6, 9.5, 9.5]
+    nothing = roi_pool(maps, torch.tensor([outside, upside_down, just]), (2, 2), SCALE)
     assert not nothing.any()
     nothing.sum().backward()
     assert not maps.grad.any()
