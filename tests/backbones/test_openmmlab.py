@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.model import revert_sync_batchnorm
+from mmengine.registry import MODELS, DefaultScope
+
+import backbones
+from backbones import openmmlab, weights
+from tests.conftest import REPOSITORY
+
+NANO = {"type": "Multiway", "name": "multiway_nano", "image_size": 64}
+IMAGE = torch.randn(2, 3, 64, 96)
+
+
+def readme_config(package: str, tmp_path: Path) -> Config:
+    """The README's example for a package, with the smallest backbone and weights that are there."""
+    blocks = re.findall(r"```python\n(.*?)```", (REPOSITORY / "README.md").read_text(), re.DOTALL)
+    (text,) = [block for block in blocks if f'_base_ = "{package}::' in block]
+    weights.save(backbones.build("multiway_nano").state_dict(), tmp_path / "nano.safetensors")
+    for old, new in (
+        ("beit3_base_patch16_224.pth", str(tmp_path / "nano.safetensors")),
+        ("beit3_base_patch16_224", "multiway_nano"),
+        ("global_layers=(2, 5, 8, 11)", "global_layers=(2, 5)"),
+        ("layers=(2, 5, 8, 11)", "layers=(1, 2, 3, 5)"),
+        ("768", "192"),
+    ):
+        assert old in text or old.startswith(("global", "layers"))
+        text = text.replace(old, new)
+    text = re.sub(r"image_size=\d+", "image_size=64", text)
+    path = tmp_path / f"{package}_config.py"
+    path.write_text(text)
+    return Config.fromfile(path)
+
+
+@pytest.mark.parametrize("package", ["mmdet", "mmseg"])
+def test_the_readmes_config_builds_a_model_that_learns_and_predicts(package: str, tmp_path: Path) -> None:
+    config = readme_config(package, tmp_path)
+    with DefaultScope.overwrite_default_scope(package):  # as the packages' own tools have it
+        model = revert_sync_batchnorm(MODELS.build(config.model))
+    saved = weights.read(tmp_path / "nano.safetensors")
+    torch.testing.assert_close(
+        model.backbone.beit3.encoder.layers[3].ffn["A"].fc1.weight.detach(), saved["encoder.layers.3.ffn.A.fc1.weight"]
+    )
+    samples, losses = (detect if package == "mmdet" else segment)(model)
+    total, _ = model.parse_losses(losses)
+    total.backward()
+    assert torch.isfinite(total)
+    assert model.backbone.beit3.encoder.layers[0].ffn["A"].fc1.weight.grad.abs().max() > 0
+    with torch.inference_mode():
+        found = model.eval().predict(IMAGE, samples)
+    assert len(found) == 2
+
+
+def detect(model: torch.nn.Module) -> tuple[list, dict]:
+    import numpy as np
+    from mmdet.structures import DetDataSample
+    from mmdet.structures.mask import BitmapMasks
+    from mmengine.structures import InstanceData
+
+    meta = {"img_shape": (64, 96), "ori_shape": (64, 96), "scale_factor": (1.0, 1.0), "pad_shape": (64, 96)}
+    objects = InstanceData(
+        bboxes=torch.tensor([[8.0, 8, 40, 50]]),
+        labels=torch.tensor([3]),
+        masks=BitmapMasks(np.ones((1, 64, 96)), 64, 96),
+    )
+    samples = [DetDataSample(metainfo=meta, gt_instances=objects) for _ in range(2)]
+    return samples, model.train().loss(IMAGE, samples)
+
+
+def segment(model: torch.nn.Module) -> tuple[list, dict]:
+    from mmengine.structures import PixelData
+    from mmseg.structures import SegDataSample
+
+    samples = [SegDataSample(metainfo={"img_shape": (64, 96), "ori_shape": (64, 96)}) for _ in range(2)]
+    for sample in samples:
+        sample.gt_sem_seg = PixelData(data=torch.randint(0, 19, (1, 64, 96)))
+    return samples, model.train().loss(IMAGE, samples)
+
+
+@pytest.mark.parametrize("package", ["mmdet", "mmseg"])
+def test_both_packages_build_it_from_a_plain_dict(package: str) -> None:
+    registry = __import__(f"{package}.registry", fromlist=["MODELS"]).MODELS
+    model = registry.build(NANO | {"layers": [2, 5]}).eval()
+    with torch.inference_mode():
+        maps = model(IMAGE)
+        expected = model.beit3.maps(IMAGE, [2, 5])
+    assert [tuple(features.shape) for features in maps] == [(2, 192, 4, 6)] * 2
+    assert all(torch.equal(a, b) for a, b in zip(maps, expected, strict=True))
+
+
+def test_the_last_layer_is_the_default_and_an_adapter_gives_four_strides() -> None:
+    with torch.inference_mode():
+        model = MODELS.build(NANO).eval()
+        (last,) = model(IMAGE)
+        assert torch.equal(last, model.beit3.maps(IMAGE, [5])[0])
+        maps = MODELS.build(NANO | {"adapter": True}).eval()(IMAGE)
+    assert [features.shape[-1] for features in maps] == [24, 12, 6, 3]
+
+
+def test_heads_are_built_the_same_whatever_the_default_scope(capsys: pytest.CaptureFixture) -> None:
+    """A training with mmengine's runner leaves a default scope in which no head would be found."""
+    config = {"type": "FCNHead", "in_channels": 8, "channels": 8, "num_classes": 3}
+    with DefaultScope.overwrite_default_scope("mmengine"):
+        head = openmmlab.build(config, package="mmseg")
+    assert type(head).__module__.startswith("mmseg.")
+    assert capsys.readouterr().out == ""
