@@ -11,11 +11,11 @@ Targets: no slower than mmcv's form, forward and backward. The exit status is 1 
 
 Last figures:
     Two cores of an AMD EPYC (AVX-512, no AMX), torch 2.11.0, others on the machine (load 2 to 3.6), fp32, 3 rounds:
-    2 threads, two runs: forward 0.46 and 0.44 s against 3.4 and 3.5 s (7.1 and 8.0 times), backward 2.5 and 2.6 s against
-    5.3 and 5.6 s (2.1 and 2.2 times), 0.46 to 0.49 GiB against 2.4 GiB;
+    2 threads, two runs: forward 0.46 and 0.44 s against 3.4 and 3.5 s (7.1 and 8.0 times), backward 2.5 and 2.6 s
+    against 5.3 and 5.6 s (2.1 and 2.2 times), 0.46 to 0.49 GiB against 2.4 GiB;
     1 thread: forward 0.29 s against 3.4 s (11.9 times), backward 2.2 s against 5.3 s (2.4 times);
-    16 heads of 44 (ViT-Adapter at the giant), 2 threads: forward 0.15 s against 1.05 s (7.0 times), backward 1.3 s against
-    3.1 s (2.3 times), 0.33 GiB against 1.65 GiB.
+    16 heads of 44 (ViT-Adapter at the giant), 2 threads: forward 0.15 s against 1.05 s (7.0 times), backward 1.3 s
+    against 3.1 s (2.3 times), 0.33 GiB against 1.65 GiB.
     At load 5 to 7 the backward's lead was seen to shrink to 1.04 times, before it was last made faster.
     GPU: not measured.
 """
