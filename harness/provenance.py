@@ -19,7 +19,7 @@ PACKAGE = "multiway-harness"
 # Libraries whose version can move a number.
 LIBRARIES = (
     "torch", "torchvision", "timm", "pillow", "numpy", "mmengine", "mmcv-lite", "mmdet", "mmsegmentation",
-    "sentencepiece", "pycocoevalcap",
+    "sentencepiece", "pycocoevalcap", "pycocotools", "faster-coco-eval",
 )  # fmt: skip
 
 
