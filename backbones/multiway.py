@@ -232,6 +232,11 @@ class Multiway(nn.Module):
     def num_layers(self) -> int:
         return self.config.layers
 
+    @property
+    def map_layers(self) -> int:
+        """How many layers `maps` can be asked for."""
+        return self.config.layers
+
     @torch.no_grad()
     def reset_parameters(self) -> None:
         """Magneto's initialisation (arXiv 2210.06423, Figure 2), biases 0.

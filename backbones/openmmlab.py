@@ -88,7 +88,7 @@ class MultiwayMaps(BaseModule):
         super().__init__(init_cfg)
         self.beit3 = backbones.build(name, weights=weights, image_size=image_size, final_norm=False, **options)
         self.beit3.freeze_unused_by_images()
-        self.layers = [self.beit3.num_layers - 1] if layers is None else list(layers)
+        self.layers = [self.beit3.map_layers - 1] if layers is None else list(layers)
         self.adapter = ViTAdapter(self.beit3) if adapter else None
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:

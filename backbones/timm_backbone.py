@@ -20,6 +20,7 @@ class TimmBackbone(nn.Module):
 
     def __init__(self, name: str, *, image_size: int | None, drop_path: float) -> None:
         super().__init__()
+        self._name = name
         options = {"img_size": image_size} if image_size else {}
         require_model(name)
         try:
@@ -38,6 +39,21 @@ class TimmBackbone(nn.Module):
     @property
     def num_layers(self) -> int:
         return max(self._layer_ids.values()) - 1
+
+    @property
+    def map_layers(self) -> int:
+        """How many layers `maps` can be asked for, if their maps have one stride, as dense heads want it.
+
+        Raises:
+            UsageError: a model in stages of different strides.
+        """
+        strides = {stage["reduction"] for stage in self.model.feature_info}
+        if len(strides) != 1:
+            raise UsageError(
+                f"timm/{self._name} works in stages of the strides {sorted(strides)}; detection and segmentation build "
+                "their pyramid on a plain transformer. Take one, such as timm/vit_base_patch16_224."
+            )
+        return len(self.model.feature_info)
 
     def forward(self, image: Tensor, text: None = None) -> Encoded:
         """[batch, 3, height, width] -> tokens [batch, prefix + patches, dim]."""

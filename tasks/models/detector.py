@@ -34,6 +34,7 @@ class Detector(BaseModel):
     def __init__(self, backbone: nn.Module, *, classes: Sequence[int], recipe: DetectionRecipe) -> None:
         super().__init__(_preprocessor())
         self.beit3 = backbone
+        self._last = backbone.map_layers - 1
         config = cascade_mask_rcnn(backbone.dim, classes=len(classes), recipe=recipe)
         self.net = openmmlab.build(config, package="mmdet")
         self.classes = np.asarray(classes, np.int32)
@@ -56,7 +57,7 @@ class Detector(BaseModel):
         return [self._record(looks, index) for index in range(len(data_samples[0]))]
 
     def _maps(self, images: Tensor) -> tuple[Tensor, ...]:
-        return self.beit3.maps(images, [self.beit3.num_layers - 1])
+        return self.beit3.maps(images, [self._last])
 
     def _look(self, images: Tensor, samples: list[DetDataSample]) -> _Look:
         """What is found in one view of each image, before suppression, in pixels of the original images."""

@@ -40,6 +40,7 @@ class Segmenter(BaseModel):
         self.recipe = recipe
         options = {"classes": classes, "recipe": recipe}
         if recipe.head == "upernet":
+            self._layers = [part[-1] for part in quarters(backbone.map_layers)]
             self.pyramid = MapPyramid(backbone.dim)
             self.head = openmmlab.build(segmentation_heads.upernet(backbone.dim, **options), package="mmseg")
             self.auxiliary = openmmlab.build(segmentation_heads.auxiliary(backbone.dim, **options), package="mmseg")
@@ -63,7 +64,7 @@ class Segmenter(BaseModel):
     def _maps(self, images: Tensor) -> tuple[Tensor, ...]:
         if self.recipe.head == "mask2former":
             return self.adapter(self.beit3, images)
-        return self.pyramid(self.beit3.maps(images, [part[-1] for part in quarters(self.beit3.num_layers)]))
+        return self.pyramid(self.beit3.maps(images, self._layers))
 
     def _loss(self, images: Tensor, samples: list[SegDataSample]) -> dict[str, Tensor]:
         maps = self._maps(images)

@@ -81,6 +81,19 @@ def test_timm_models_stand_behind_the_same_interface(name: str, size: int, token
         model(image, torch.zeros(2, 3, dtype=torch.long))
 
 
+def test_the_last_map_of_a_plain_transformer_is_that_of_its_last_layer() -> None:
+    model = backbones.build("timm/vit_tiny_patch16_224", image_size=64).eval()
+    image = torch.randn(1, 3, 64, 64)
+    with torch.inference_mode():
+        (last,) = model.maps(image, [model.map_layers - 1])
+        normed = model.model.norm(last.flatten(2).transpose(1, 2))
+        tokens = model.model.forward_features(image)[:, 1:]
+    assert model.map_layers == 12
+    torch.testing.assert_close(normed, tokens)
+    with pytest.raises(UsageError, match="plain transformer"):
+        backbones.build("timm/resnet18", image_size=64).map_layers  # noqa: B018
+
+
 def test_a_multiway_backbone_has_every_method_of_a_timm_one() -> None:
     from backbones.timm_backbone import TimmBackbone
 
