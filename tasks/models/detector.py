@@ -9,6 +9,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from mmengine.model import BaseModel
+from mmengine.utils import apply_to
 from torch import Tensor, nn
 
 from backbones import openmmlab  # registers the pyramid and what mmcv-lite lacks; before MMDetection is imported
@@ -37,6 +38,8 @@ class Detector(BaseModel):
         self._last = backbone.map_layers - 1
         config = cascade_mask_rcnn(backbone.dim, classes=len(classes), recipe=recipe)
         self.net = openmmlab.build(config, package="mmdet")
+        for part in (self.net.backbone, self.net.rpn_head, *self.net.roi_head.bbox_head):
+            part.register_forward_hook(_in_float32)
         self.classes = np.asarray(classes, np.int32)
         self.recipe = recipe
         backbone.freeze_unused_by_images()
@@ -147,6 +150,15 @@ def _preprocessor() -> nn.Module:
             return {name: [view[name] for view in done] for name in done[0]}
 
     return Preprocessor(mean=[MIDDLE] * 3, std=[MIDDLE] * 3, pad_size_divisor=openmmlab.COARSEST_STRIDE)
+
+
+def _in_float32(module: nn.Module, inputs: Any, outputs: Any) -> Any:
+    """A forward hook: MMDetection computes boxes in the type of the maps and of the heads' outputs.
+
+    Under autocast that would be bfloat16, which has every fourth number only from 512 on: anchors, regions and boxes
+    would lie on a grid of some pixels.
+    """
+    return apply_to(outputs, torch.is_tensor, Tensor.float)
 
 
 def _square(images: Tensor, side: int) -> Tensor:

@@ -1,17 +1,19 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 from pycocotools import mask as coco_mask
+from torchvision.ops import box_iou
 
 import backbones
 from backbones import openmmlab  # noqa: F401  before MMDetection is imported
 from tasks.coco_detection import CocoDetection
 from tasks.detection_recipes import DetectionRecipe
-from tasks.models.cascade import cascade_mask_rcnn
+from tasks.models.cascade import STRIDES, cascade_mask_rcnn
 from tasks.models.detector import Detector
 
 CLASSES = [3, 7, 90]
@@ -103,8 +105,7 @@ def test_predictions_equal_mmdetections_own() -> None:
     for record, sample in zip(records, expected, strict=True):
         found = sample.pred_instances
         assert 3 < len(found) == len(record["scores"])
-        corners = np.concatenate([record["boxes"][:, :2], record["boxes"][:, :2] + record["boxes"][:, 2:]], axis=1)
-        np.testing.assert_allclose(corners, found.bboxes.numpy(), rtol=1e-4, atol=1e-3)
+        np.testing.assert_allclose(corners(record), found.bboxes.numpy(), rtol=1e-4, atol=1e-3)
         np.testing.assert_allclose(record["scores"], found.scores.numpy(), rtol=1e-4)
         assert record["labels"].tolist() == [CLASSES[label] for label in found.labels]
         masks = np.stack([coco_mask.decode(mask) for mask in record["masks"]])
@@ -210,3 +211,62 @@ def test_box_codes_are_vitdets() -> None:
     config = cascade_mask_rcnn(192, classes=3, recipe=RECIPE)
     found = [head.bbox_coder.target_stds for head in config.roi_head.bbox_head]
     assert found == [pytest.approx([1 / weight] * 2 + [2 / weight] * 2) for weight in (10, 20, 30)]
+
+
+BFLOAT16 = partial(torch.autocast, "cpu", torch.bfloat16)
+
+
+def test_mixed_precision_moves_no_anchor() -> None:
+    """Heads that move nothing give back anchors, cut at the border of the image: the same with bfloat16 products."""
+    model = build(dataclasses.replace(RECIPE, masks=False, score_threshold=0.0, detections=1000))
+    model.net.rpn_head.test_cfg.max_per_img = 200
+    with torch.no_grad():
+        for layer in (model.net.rpn_head.rpn_reg, *[head.fc_reg for head in model.net.roi_head.bbox_head]):
+            layer.weight.zero_()
+            layer.bias.zero_()
+    maps = [(128 // stride,) * 2 for stride in STRIDES]
+    anchors = torch.cat(model.net.rpn_head.prior_generator.grid_priors(maps, device="cpu")).clamp(0, 128) / 2
+    with BFLOAT16():
+        (found,) = predict(model, batch((128, 128)))
+    apart = torch.cdist(torch.from_numpy(corners(found)), anchors, p=float("inf")).min(dim=1).values
+    assert len(apart) > 100
+    assert apart.max() < 1e-3
+
+
+def test_mixed_precision_finds_the_same() -> None:
+    model = build()
+    (precise,) = predict(model, batch((128, 128)))
+    with BFLOAT16():
+        (mixed,) = predict(model, batch((128, 128)))
+    best = 50  # behind them little changes what is among the hundred
+    overlaps = box_iou(*[torch.from_numpy(corners(found)) for found in (precise, mixed)])[:best].numpy()
+    overlaps[precise["labels"][:best, None] != mixed["labels"]] = 0
+    pairs = [(one, other) for one, other in enumerate(overlaps.argmax(axis=1)) if overlaps[one, other] > 0.95]
+    assert len(pairs) > 0.8 * best
+    for one, other in pairs:
+        assert mixed["scores"][other] == pytest.approx(precise["scores"][one], abs=0.05)
+    masks = [(precise["masks"][one], mixed["masks"][other]) for one, other in pairs]
+    large = [coco_mask.iou([one], [other], [0]).item() for one, other in masks if coco_mask.area(one) > 50]
+    assert len(large) > 5
+    assert np.mean(large) > 0.9
+
+
+def test_mixed_precision_has_the_same_losses() -> None:
+    # All regions take part: which ones are drawn by lot depends on their order.
+    model = build(dataclasses.replace(RECIPE, roi_batch=8000)).train()
+    model.net.train_cfg.rpn_proposal.max_per_img = 100
+    losses = []
+    for enabled in (False, True):
+        torch.manual_seed(0)
+        with BFLOAT16(enabled=enabled):
+            every = model(**model.data_preprocessor(batch((128, 128), (128, 100)), True), mode="loss")
+            total, each = model.parse_losses(every)
+        model.zero_grad()
+        total.backward()
+        losses.append({name: value.item() for name, value in each.items() if "loss" in name})
+        assert all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
+    assert losses[1] == pytest.approx(losses[0], rel=0.1, abs=0.01)
+
+
+def corners(record: dict) -> np.ndarray:
+    return np.concatenate([record["boxes"][:, :2], record["boxes"][:, :2] + record["boxes"][:, 2:]], axis=1)
