@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import dataclasses
 import io
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
+from mmcv.cnn import ConvModule
 from PIL import Image
 
 import backbones
@@ -175,3 +177,58 @@ def test_other_backbones_have_maps_too() -> None:
     model = Segmenter(backbone, classes=CLASSES, recipe=UPERNET).eval()
     (found,) = predict(model, batch((64, 64)))
     assert found.shape == (96, 96)
+
+
+BFLOAT16 = partial(torch.autocast, "cpu", torch.bfloat16)
+
+
+@BOTH
+def test_mixed_precision_predicts_the_same(recipe: SegmentationRecipe) -> None:
+    model = build(recipe)
+    (precise,) = predict(model, batch((64, 112)))
+    with BFLOAT16():
+        (mixed,) = predict(model, batch((64, 112)))
+    assert (precise != mixed).mean() < 0.05
+    assert len(np.unique(precise)) > 1
+
+
+@BOTH
+def test_mixed_precision_has_the_same_losses(recipe: SegmentationRecipe) -> None:
+    model = build(recipe).train()
+    losses = []
+    for enabled in (False, True):
+        torch.manual_seed(0)  # points of masks are drawn by lot
+        with BFLOAT16(enabled=enabled):
+            every = model(**model.data_preprocessor(batch((64, 64), (50, 60)), True), mode="loss")
+            total, each = model.parse_losses(every)
+        model.zero_grad()
+        total.backward()
+        losses.append({name: value.item() for name, value in each.items() if name.endswith(("_ce", "_mask", "_dice"))})
+        assert total.isfinite()
+        assert all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
+    # The classification's are left out: a query that takes another object moves them a lot.
+    assert losses[1] == pytest.approx(losses[0], rel=0.03)
+    assert len(losses[0]) >= 2
+
+
+@pytest.mark.parametrize(
+    ("recipe", "count"),
+    [
+        (dataclasses.replace(UPERNET, norm="BN", micro_batch=2), 13),  # poolings 4 + 1, lateral 3, maps 3 + 1, helper 1
+        (MASK2FORMER, 10),  # the adapter: convolutions 6, maps 4
+    ],
+    ids=["upernet", "mask2former"],
+)
+def test_batch_statistics_are_shared_under_the_same_names(recipe: SegmentationRecipe, count: int) -> None:
+    """When the engine has them shared between processes, the optimizer has the parameters already."""
+    model = build(recipe)
+    names, parameters = list(model.state_dict()), dict(model.named_parameters())
+    (before,) = predict(model, batch((64, 64)))
+    assert torch.nn.SyncBatchNorm.convert_sync_batchnorm(model) is model
+    assert list(model.state_dict()) == names
+    assert all(parameter is parameters[name] for name, parameter in model.named_parameters())
+    assert sum(isinstance(part, torch.nn.SyncBatchNorm) for part in model.modules()) == count
+    # mmcv's modules look their normalisation up by its name.
+    found = {type(part.norm) for part in model.modules() if isinstance(part, ConvModule) and part.with_norm}
+    assert torch.nn.BatchNorm2d not in found
+    np.testing.assert_array_equal(predict(model, batch((64, 64)))[0], before)
