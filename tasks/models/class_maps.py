@@ -34,11 +34,11 @@ def best_classes(scores: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
 def _interpolated(scores: Tensor, rows: range, size: tuple[int, int]) -> Tensor:
     """Some rows of F.interpolate(scores, size, mode="bilinear", align_corners=False): [classes, rows, width]."""
     height, width = size
-    above, below, share = _neighbours(torch.arange(rows.start, rows.stop), scores.shape[1], height)
-    share = share.to(scores.device)[:, None]
+    places = torch.arange(rows.start, rows.stop, device=scores.device)
+    above, below, share = _neighbours(places, scores.shape[1], height)
+    share = share[:, None]
     band = scores[:, above].float() * (1 - share) + scores[:, below].float() * share
-    left, right, share = _neighbours(torch.arange(width), scores.shape[2], width)
-    share = share.to(scores.device)
+    left, right, share = _neighbours(torch.arange(width, device=scores.device), scores.shape[2], width)
     return band[..., left] * (1 - share) + band[..., right] * share
 
 
