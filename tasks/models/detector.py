@@ -96,7 +96,9 @@ class Detector(BaseModel):
         recipe = self.recipe
         suppression: dict[str, Any] = {"type": "nms", "iou_threshold": recipe.nms_iou}
         if recipe.soft_nms:
-            suppression |= {"type": "soft_nms", "method": "linear", "min_score": recipe.score_threshold}
+            # Always class by class, as it looks at all boxes that are left for each that it picks; mmcv would do so
+            # from 10,000 boxes on.
+            suppression |= {"type": "soft_nms", "method": "linear", "min_score": recipe.score_threshold, "split_thr": 1}
         boxes, labels = multiclass_nms(
             torch.cat([instances.bboxes for instances in found]).float(),
             torch.cat([instances.scores for instances in found]).float(),
