@@ -6,7 +6,7 @@ rows = harness.run("imagenet", backbone="multiway_nano", data="runs/toy")
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -46,8 +46,8 @@ def run(
     """
     names = [tasks] if isinstance(tasks, str) else list(tasks)
     experiments = [plan(name, out=out, **options) for name in names]  # every name is right before anything starts
-    for experiment in experiments if show else ():
-        pictures.require(experiment.adapter)
+    for experiment in experiments:
+        pictures.require(experiment.adapter, count=show)
     distributed.start()
     return [row for experiment in experiments for row in _run_one(experiment, Path(out) / RESULTS, log, show)]
 
@@ -88,7 +88,8 @@ def _fine_tune(experiment: Experiment, work: WorkDir, samples: Sequence[Sample],
         return Trained(final, float(weight_files.metadata(final)["train_seconds"]))
     model = experiment.build_model()
     if experiment.weights:
-        _report(weight_files.load(model, experiment.weights, new_heads=True), experiment.weights)
+        report = weight_files.load(model, experiment.weights, new_heads=True)
+        _report(report, experiment.weights, among={*model.state_dict(), *report.ignored})
     items = experiment.adapter.train_set(samples, experiment.setting)
     if len(items) < len(samples):
         note(f"{len(samples) - len(items):,} of the {len(samples):,} training samples have nothing to learn from")
@@ -272,10 +273,25 @@ def _score(
     return distributed.from_main(rows)
 
 
-def _report(report: weight_files.LoadReport, path: Path) -> None:
+def _report(report: weight_files.LoadReport, path: Path, *, among: Collection[str]) -> None:
+    """Tell what a file gave; `among` are the names of all tensors, of the model's and of the file's."""
     note(f"{path.name}: {report.loaded} tensors loaded")
     groups = {"freshly initialised": report.fresh, "not used": report.ignored, "resized": report.resized}
     for text, names in groups.items():
         if names:
-            more = f" and {len(names) - 6} more" if len(names) > 6 else ""
-            note(f"  {text} ({len(names)}): {', '.join(names[:6])}{more}")
+            modules = _modules(names, among)
+            more = f" and {len(modules) - 6} more" if len(modules) > 6 else ""
+            note(f"  {text} ({len(names)}): {', '.join(modules[:6])}{more}")
+
+
+def _modules(names: Sequence[str], among: Collection[str]) -> list[str]:
+    """Names of tensors; in place of all those of a module, the module's: `head` for its weight and its bias."""
+    others = {prefix for name in set(among).difference(names) for prefix in _prefixes(name)}
+    largest = (next(prefix for prefix in _prefixes(name) if prefix not in others) for name in names)
+    return list(dict.fromkeys(largest))
+
+
+def _prefixes(name: str) -> list[str]:
+    """The modules that a tensor is in, the outermost first, and the tensor's own name."""
+    parts = name.split(".")
+    return [".".join(parts[:length]) for length in range(1, len(parts) + 1)]

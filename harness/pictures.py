@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,25 +10,33 @@ from backbones.errors import UsageError
 from harness.experiment import Experiment, limited
 from harness.predictions import read
 from harness.progress import note
+from harness.workdir import write_bytes
 from tasks.adapter import Sample, TaskAdapter
 
 
-def require(adapter: TaskAdapter) -> None:
-    """Check that a task has pictures.
+def require(adapter: TaskAdapter, *, count: int) -> None:
+    """Check that so many pictures of a task can be asked for.
 
     Raises:
-        UsageError: it has none.
+        UsageError: less than none, or some of a task that has none.
     """
-    if not adapter.pictures:
+    if count < 0:
+        raise UsageError(f"--show takes a number of pictures from 0, not {count}.")
+    if count and not adapter.pictures:
         raise UsageError(f"Task {adapter.name} has no pictures of its predictions: leave --show out.")
 
 
 def write(experiment: Experiment, samples: Sequence[Sample], predictions: Path, folder: Path, *, count: int) -> None:
-    """A PNG file for each of `count` samples, evenly spaced, in `folder`."""
+    """A PNG file for each of `count` samples, evenly spaced, in `folder`, named after the sample's id.
+
+    Raises:
+        InputError: an image that cannot be opened, or a file that cannot be written.
+    """
     records = {record["id"]: record for record in read(predictions)}
-    folder.mkdir(parents=True, exist_ok=True)
     chosen = limited(experiment.adapter, list(samples), count)
     for sample in chosen:
         picture = experiment.adapter.picture(sample, records[sample.id], experiment.data)
-        picture.save(folder / f"{sample.id.replace('/', '_')}.png")
+        content = io.BytesIO()
+        picture.save(content, "PNG")
+        write_bytes(folder / f"{sample.id.replace('/', '_')}.png", content.getvalue())
     note(f"Pictures of {len(chosen)} predictions: {folder}")

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
+from leaderboards.rows import ResultsError
+
 
 @dataclass(frozen=True, kw_only=True)
 class ClassRow:
@@ -23,11 +25,21 @@ class ClassRow:
 
 
 def write(path: Path, rows: Sequence[ClassRow]) -> None:
-    """A CSV file with a line for each row; it appears only once it is whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """A CSV file with a line for each row; it appears only once it is whole.
+
+    Raises:
+        ResultsError: it cannot be written; the file that was there is unchanged.
+    """
     partial = path.with_name(path.name + ".partial")
-    with partial.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, [column.name for column in fields(ClassRow)])
-        writer.writeheader()
-        writer.writerows(asdict(row) for row in rows)
-    partial.replace(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with partial.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, [column.name for column in fields(ClassRow)])
+            writer.writeheader()
+            writer.writerows(asdict(row) for row in rows)
+        partial.replace(path)
+    except OSError as error:
+        raise ResultsError(
+            f"The metrics of single classes cannot be written to {path} ({error.strerror}). Free some space, mend the "
+            "permissions or name another file, and run the same command again."
+        ) from error

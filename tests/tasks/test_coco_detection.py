@@ -17,7 +17,6 @@ import tasks
 from backbones import InputError, UsageError
 from harness.cli import main
 from harness.predictions import PredictionWriter
-from harness.scoring import read_predictions
 from leaderboards.rows import ResultRow
 from tasks.adapter import Sample, Setting
 from tasks.recipe import changed
@@ -219,23 +218,24 @@ def test_equal_scores_go_by_rising_image_id(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["bbox", "segm"])
-def test_published_scores(truth: Path, tmp_path: Path, kind: str) -> None:
-    """COCO's own example results, as they are read from its file, to the digits that its tool printed."""
-    source = truth / "coco_det"
-    printed = (source / "val2014_fake_eval_res.txt").read_text().split(f"type={kind}")[1].split("----")[0]
-    wanted = [float(line.split("=")[-1]) for line in printed.splitlines() if "@[" in line]
-    assert len(wanted) == 12
+def test_published_scores(truth: Path, tmp_path: Path, kind: str, capsys: pytest.CaptureFixture) -> None:
+    """COCO's own example results through `harness score`, to the digits that its tool printed.
+
+    Images without a detection are not in the file.
+    """
+    cases = json.loads((truth / "manifest.json").read_text())["cases"]
+    case = next(case for case in cases if case["id"] == f"coco_det_{kind}")
     (tmp_path / "annotations").mkdir()
-    whole = (source / "instances_val2014_100.json").read_text()
-    (tmp_path / "annotations" / "instances_val2017.json").write_text(whole)
-    results = source / f"instances_val2014_fake{kind}100_results.json"
-    samples = ADAPTER.samples(tmp_path, "val")
-    scores = {m.metric: m for m in ADAPTER.score(read_predictions(results, ADAPTER, samples), samples) if not m.of}
+    (tmp_path / "annotations" / "instances_val2017.json").symlink_to(truth / case["annotations"])
+    assert main(["score", "coco_detection", str(truth / case["predictions"]), "--data", str(tmp_path), "--json"]) == 0
+    rows = {row["metric"]: row for row in json.loads(capsys.readouterr().out)}
     prefix = {"bbox": "box", "segm": "mask"}[kind]
-    assert list(scores) == [metric.name for metric in ADAPTER.metrics if metric.name.startswith(prefix)]
-    for measurement, value in zip(scores.values(), wanted, strict=True):
-        assert round(measurement.value / 100, 3) == value, measurement.metric
-        assert measurement.units == 100
+    assert len(case["expected"]) == 12
+    assert rows.keys() == {f"{prefix}_{metric}" for metric in case["expected"]}
+    for metric, printed in case["expected"].items():
+        value = rows[f"{prefix}_{metric}"]["value"] / 100
+        assert f"{value:.{len(printed.partition('.')[2])}f}" == printed, metric
+    assert {row["n"] for row in rows.values()} == {100}
 
 
 @pytest.mark.parametrize("masks", [False, True])
