@@ -13,6 +13,11 @@ class DetectionRecipe(Recipe):
     """Fine-tuning a Cascade Mask R-CNN on a plain backbone (ViTDet, arXiv 2203.16527).
 
     `image_size` is the side of the training crop.
+
+    Another number of processes, or another `micro_batch`, gives a training that is alike and not the same: each process
+    draws its proposals by lot (mmdet's RandomSampler) and averages a loss over those of its own micro batch
+    (`avg_factor`, which no process tells another), as in the published trainings. One that is interrupted and goes on
+    with the same numbers ends with the same bits, and predictions are the same to the byte on any number of processes.
     """
 
     masks: bool = True  # whether masks are learnt beside boxes; off for sets of boxes alone
