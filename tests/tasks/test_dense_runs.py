@@ -104,6 +104,7 @@ def assert_same_weights(one: Path, two: Path) -> None:
 # Interruption
 
 
+@pytest.mark.slow
 @BOTH
 def test_an_interrupted_run_ends_as_an_uninterrupted_one(
     task: str, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
