@@ -1,4 +1,4 @@
-"""A small set in COCO's form: dark images with rectangles, each in its category's colour."""
+"""A small set in COCO's form: dark images with rectangles, each in its category's colour, and predictions of them."""
 
 from __future__ import annotations
 
@@ -9,6 +9,10 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+from pycocotools import mask as codes
+
+from leaderboards.rows import ResultRow
+from tasks.adapter import Sample
 
 # Ids have gaps and stand out of order, as in no list of classes.
 CATEGORIES = {7: "red", 3: "green", 90: "blue"}
@@ -98,3 +102,55 @@ def folder(root: Path) -> Path:
     write(root, "train", [(10 + n, 40, 30) for n in range(6)], train)
     write(root, "val", [(29 - n, 48, 36) for n in range(4)], val)
     return write(root, "test-dev", [(40, 32, 24), (41, 24, 32)])
+
+
+def code(width: int, height: int, box: tuple[int, int, int, int]) -> dict[str, Any]:
+    """A rectangle's run-length code."""
+    x, y, w, h = box
+    bitmap = np.zeros((height, width), dtype=np.uint8, order="F")
+    bitmap[y : y + h, x : x + w] = 1
+    packed = codes.encode(bitmap)
+    return {"size": packed["size"], "counts": packed["counts"].decode()}
+
+
+def perfect(samples: list[Sample]) -> dict[str, dict[str, Any]]:
+    """Predictions that find every object, by the annotations."""
+    records = {}
+    for sample in samples:
+        objects = sample.annotation["objects"]
+        size = sample.inputs["width"], sample.inputs["height"]
+        records[sample.id] = {
+            "boxes": np.array([item["bbox"] for item in objects], dtype=np.float32).reshape(-1, 4),
+            "scores": np.linspace(0.9, 0.5, len(objects), dtype=np.float32),
+            "labels": np.array([item["category_id"] for item in objects], dtype=np.int32),
+            "masks": [code(*size, tuple(round(v) for v in item["bbox"])) for item in objects],
+        }
+    return records
+
+
+def found(*boxes: tuple[float, ...], score: float = 0.5, label: int = 7, **changes: Any) -> dict[str, Any]:
+    """A record with these boxes."""
+    return {
+        "boxes": np.array(boxes, dtype=np.float32).reshape(-1, 4),
+        "scores": np.full(len(boxes), score, dtype=np.float32),
+        "labels": np.full(len(boxes), label, dtype=np.int32),
+    } | changes
+
+
+def entries(samples: list[Sample], *, masks: bool = False) -> list[dict]:
+    """A results file's content that finds every object."""
+    return [
+        {"image_id": int(sample.id), "category_id": item["category_id"], "score": 0.75}
+        | (
+            {"segmentation": code(sample.inputs["width"], sample.inputs["height"], (1, 1, 9, 9))}
+            if masks
+            else {"bbox": item["bbox"]}
+        )
+        for sample in samples
+        for item in sample.annotation["objects"]
+    ]
+
+
+def by_metric(rows: list[ResultRow]) -> dict[str, ResultRow]:
+    """Rows over all classes; those of one class come after them."""
+    return {row.metric: row for row in reversed(rows)}

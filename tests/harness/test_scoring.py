@@ -12,7 +12,7 @@ import tasks
 from harness.cli import main
 from tests import detections, instances, label_maps
 from tests.harness.test_cli import told
-from tests.tasks.test_coco_detection import entries, found
+from tests.instances import entries, found
 
 
 def intersection_over_union(pairs: list[tuple[np.ndarray, np.ndarray]], number: int) -> float:

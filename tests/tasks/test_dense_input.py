@@ -16,7 +16,7 @@ from backbones import operators
 from harness.cli import main
 from tests import instances, label_maps
 from tests.harness.test_cli import call, told
-from tests.tasks.test_coco_detection import code, entries
+from tests.instances import code, entries
 
 SHARED = (
     "image_size=32", "batch_size=2", "micro_batch=2", "epochs=1", "warmup_epochs=0", "workers=0", "head_channels=16",
