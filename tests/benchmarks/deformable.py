@@ -29,6 +29,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -38,7 +39,6 @@ from backbones.operators.deformable_attention import deformable_attention
 from harness.device import device, peak_memory
 from tests.benchmarks import timing
 from tests.benchmarks.report import Report, arguments, surroundings, use_threads
-from tests.conftest import REPOSITORY
 
 TARGET = 1.0  # times as fast as mmcv's form
 TOLERANCE = 1e-3  # relative, of the norm of a gradient; that by location jumps where a sample crosses a cell's centre
@@ -105,7 +105,9 @@ def memory(name: str, size: Sequence[str]) -> int:
     To be called while this process is small: on Linux a process's largest memory begins at its parent's.
     """
     command = [sys.executable, "-m", "tests.benchmarks.deformable", "--memory-of", name, *size]
-    return int(subprocess.run(command, cwd=REPOSITORY, capture_output=True, check=True, text=True).stdout)
+    return int(
+        subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, check=True, text=True).stdout
+    )
 
 
 def taken(inputs: Inputs, attend: Attend, where: torch.device) -> int:

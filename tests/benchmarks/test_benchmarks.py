@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import ast
-import json
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 
 import pytest
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 import backbones
 from backbones.multiway import Multiway
-from tests.benchmarks import engine, forward, gpu, peers, retrieval, startup, timing, vqa
+from tests.benchmarks import engine, forward, peers, retrieval, startup, timing, vqa
 from tests.benchmarks.answers import answered
 from tests.benchmarks.engine import Step, Taken
-from tests.conftest import REPOSITORY
 
 BASE = backbones.config("beit3_base_patch16_224")
 NANO = backbones.resolve("multiway_nano", final_norm=False)
@@ -225,149 +220,6 @@ def test_vqa_scores_made_up_questions(capsys: pytest.CaptureFixture) -> None:
 def test_vqa_misses_what_takes_too_long_or_too_much() -> None:
     assert vqa.missed(20, 2) == []
     assert vqa.missed(20.1, 2.01) == ["20.1 s, target 20 s", "2.01 GiB, target 2 GiB"]
-
-
-# GPU
-
-
-def test_flops_of_base_by_hand() -> None:
-    # 197 tokens × 12 layers × (2 · (4 · 768² + 2 · 768 · 3072) + 4 · 197 · 768), and 196 patches × 768 × 768 × 2.
-    assert gpu.forward_flops(BASE) == 197 * 12 * (14_155_776 + 605_184) + 231_211_008
-    assert gpu.forward_flops(BASE) / 2 == pytest.approx(17.5e9, rel=0.01)  # multiply-adds, as papers give them
-    assert gpu.training_flops(BASE) == pytest.approx(105.4e9, rel=0.001)
-
-
-@pytest.mark.parametrize("name", ["beit3_base_patch16_224", "beit3_large_patch16_384", "multiway_nano"])
-def test_flops_are_those_that_pytorch_counts(name: str) -> None:
-    config = backbones.config(name)
-    with torch.device("meta"):
-        model, image = Multiway(config), torch.empty(1, 3, config.image_size, config.image_size)
-    # The attention as plain products, so that the counter sees them on every device.
-    with FlopCounterMode(display=False) as counter, torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
-        model(image)
-    assert counter.get_total_flops() == gpu.forward_flops(config)
-
-
-@pytest.fixture
-def on_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where there is a GPU, its figures are not the tests' business."""
-    monkeypatch.setattr(gpu, "device", lambda: torch.device("cpu"))
-
-
-@pytest.mark.usefixtures("on_cpu")
-def test_gpu_falls_back_to_tiny_sizes(capsys: pytest.CaptureFixture, tmp_path: Path) -> None:
-    file = tmp_path / "figures.json"
-    assert gpu.main(["--rounds", "1", "--warmup", "0", "--json", str(file)]) == 0
-    assert "NO GPU" in capsys.readouterr().out
-    report = json.loads(file.read_text())
-    assert len(report["rows"]) == len(gpu.MEASUREMENTS)
-    for row in report["rows"]:
-        if row["variant"] == "compile" or (row["model"] == "torchscale" and not peers.has_torchscale()):
-            assert row["remark"].startswith("skipped: ")
-        else:
-            assert row["remark"] == ""
-            assert 0 < row["images/s"] < math.inf
-            assert row["MFU %"] > 0
-    if peers.has_torchscale():
-        assert any("largest difference" in note for note in report["notes"])
-        assert all(row["× torchscale eager"] > 0 for row in report["rows"] if row["images/s"])
-
-
-def fake(variant: str, prepare: Callable[[int], object], *, batch: int = 8) -> gpu.Measurement:
-    def ready(machine: gpu.Machine, config: backbones.MultiwayConfig, size: int) -> gpu.Work:
-        return gpu.Work(step=lambda: prepare(size), flops=1e9, images=size)
-
-    return gpu.Measurement(work="w", model="ours", variant=variant, prepare=ready, batches={"nano": batch})
-
-
-@pytest.mark.usefixtures("on_cpu")
-def test_gpu_gives_a_failure_its_line(capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fits_up_to(largest: int) -> Callable[[int], None]:
-        def step(batch: int) -> None:
-            if batch > largest:
-                raise torch.OutOfMemoryError
-
-        return step
-
-    def broken(batch: int) -> None:
-        raise RuntimeError("\nno such kernel\nand a long story")
-
-    monkeypatch.setattr(peers, "has_torchscale", lambda: False)
-    measurements = [fake("halves", fits_up_to(2)), fake("too large", fits_up_to(0)), fake("broken", broken)]
-    monkeypatch.setattr(gpu, "MEASUREMENTS", [*measurements, fake("goes on", fits_up_to(8))])
-    status, report = answered(gpu.main, capsys, "--rounds", "1", "--warmup", "0")
-    rows = {row["variant"]: row for row in report["rows"]}
-    assert (rows["halves"]["batch"], rows["halves"]["remark"]) == (2, "")
-    assert rows["too large"]["remark"] == "out of memory, even at batch 1"
-    assert rows["broken"]["remark"] == "RuntimeError: no such kernel"
-    assert (rows["goes on"]["batch"], rows["goes on"]["remark"]) == (8, "")
-    assert status == 0
-
-
-def test_gpu_stops_what_runs_when_the_time_is_over_and_skips_the_rest() -> None:
-    machine = gpu.Machine(device=torch.device("cpu"), dtype=torch.float32, rounds=1, warmup=0, compiles=False)
-    budget = gpu.Budget(0.2)
-    assert budget.run(lambda: time.sleep(60), machine) == "stopped: the budget of 0.2 s was used up"
-    assert budget.run(lambda: 1.0, machine) == "skipped: the budget of 0.2 s is used up"
-    assert gpu.Budget(60).run(lambda: 1.0, machine) == 1.0
-
-
-@pytest.mark.usefixtures("on_cpu")
-def test_gpu_says_of_every_line_that_it_was_skipped(
-    capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(peers, "has_torchscale", lambda: False)
-    _, report = answered(gpu.main, capsys, "--budget", "0", "--only", "ours eager")
-    assert [row["work"] for row in report["rows"]] == ["forward", "training"]
-    assert all(row["remark"] == "skipped: the budget of 0 s is used up" for row in report["rows"])
-
-
-@pytest.mark.usefixtures("on_cpu")
-def test_gpu_says_when_the_outputs_differ(capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(peers, "has_torchscale", lambda: True)
-    monkeypatch.setattr(gpu, "difference", lambda machine, config: 0.1)
-    monkeypatch.setattr(gpu, "MEASUREMENTS", [])
-    status, report = answered(gpu.main, capsys, "--rounds", "1", "--warmup", "0")
-    assert status == 1
-    assert "unequal" in report["missed"][0]
-
-
-def test_both_implementations_train_the_same_parameters() -> None:
-    pytest.importorskip("torchscale", reason=NO_PEER)
-    trained = []
-    for make in (peers.ours, peers.torchscale):
-        model = make(NANO).model
-        gpu._freeze_unused_by_images(model, NANO)
-        trained.append({name for name, parameter in model.named_parameters() if parameter.requires_grad})
-    assert trained[0] == trained[1]
-    assert "encoder.layers.0.ffn.A.fc1.weight" in trained[0]
-    assert "encoder.layers.0.ffn.B.fc1.weight" not in trained[0]
-
-
-def imported(module: str, seen: set[str]) -> set[str]:
-    """What importing a module of this repository imports, as far as the repository's own files tell."""
-    path = REPOSITORY.joinpath(*module.split("."))
-    file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
-    if module in seen or not file.is_file():
-        return seen | {module}
-    seen = seen | {module}
-    for node in ast.parse(file.read_text()).body:
-        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-        if isinstance(node, ast.ImportFrom):
-            names = [node.module, *[f"{node.module}.{alias.name}" for alias in node.names]]
-        for name in names:
-            parts = name.split(".")
-            for end in range(1, len(parts) + 1):  # a package before what is in it
-                seen = imported(".".join(parts[:end]), seen)
-    return seen
-
-
-def test_gpu_needs_no_training_framework() -> None:
-    """The machines with GPUs that this project is lent have PyTorch and rich, but no OpenMMLab."""
-    assert {"mmengine", "mmengine.hooks", "timm"} <= imported("tests.benchmarks.engine", set())
-    found = {name.split(".")[0] for name in imported("tests.benchmarks.gpu", set())}
-    assert {"torch", "rich", "harness", "backbones"} <= found
-    assert not found & {"mmengine", "mmcv", "mmdet", "mmseg", "timm", "cv2", "pandas"}
 
 
 # Retrieval
