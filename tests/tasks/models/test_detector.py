@@ -72,6 +72,7 @@ def predict(model: Detector, data: dict) -> list[dict]:
 def mmdetections_own(model: Detector) -> torch.nn.Module:
     """MMDetection's detector as a user's config would build it, with the same weights."""
     from mmdet.registry import MODELS
+    from mmengine.registry import DefaultScope
 
     config = cascade_mask_rcnn(192, classes=len(CLASSES), recipe=model.recipe)
     config.neck = config.backbone
@@ -84,7 +85,8 @@ def mmdetections_own(model: Detector) -> torch.nn.Module:
         "max_per_img": model.recipe.detections,
         "mask_thr_binary": 0.5,
     }
-    detector = MODELS.build(config).eval()
+    with DefaultScope.overwrite_default_scope("mmdet"):  # a training before this test leaves another one
+        detector = MODELS.build(config).eval()
     state = {f"backbone.beit3.{name}": tensor for name, tensor in model.beit3.state_dict().items()}
     state |= {
         name.replace("backbone.", "neck.", 1) if name.startswith("backbone.") else name: tensor

@@ -71,6 +71,7 @@ def predict(model: Segmenter, data: dict) -> list[np.ndarray]:
 def mmsegmentations_own(model: Segmenter, test: dict) -> torch.nn.Module:
     """MMSegmentation's segmenter as a user's config would build it, with the same weights."""
     from mmengine.config import ConfigDict
+    from mmengine.registry import DefaultScope
     from mmseg.registry import MODELS
 
     recipe, options = model.recipe, {"classes": CLASSES, "recipe": model.recipe}
@@ -82,7 +83,8 @@ def mmsegmentations_own(model: Segmenter, test: dict) -> torch.nn.Module:
     if upernet:
         config["neck"] = {"type": "MapPyramid", "dim": 192}
         config["auxiliary_head"] = segmentation_heads.auxiliary(192, **options)
-    net = MODELS.build(ConfigDict(config)).eval()
+    with DefaultScope.overwrite_default_scope("mmseg"):  # a training before this test leaves another one
+        net = MODELS.build(ConfigDict(config)).eval()
     places = {
         "beit3.": "backbone.beit3.", "adapter.": "backbone.adapter.", "pyramid.": "neck.", "head.": "decode_head.",
         "auxiliary.": "auxiliary_head.",
