@@ -67,7 +67,7 @@ def truth_folder() -> Path:
 def main(argv: Sequence[str] | None = None) -> int:
     parser = arguments(__doc__)
     parser.add_argument("--images", type=int, default=16)
-    parser.add_argument("--epochs", type=int, default=200)
+    parser.add_argument("--epochs", type=int, default=400)
     parser.add_argument("--threads", type=int, help="PyTorch's CPU threads")
     args = parser.parse_args(argv)
     if not truth_folder().is_dir():

@@ -15,18 +15,15 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import random
-import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from tasks.vqav2 import OFFICIAL_SIZES
+from tests.benchmarks import child
 from tests.benchmarks.report import Report, arguments
-from tests.conftest import REPOSITORY
 
 SECONDS, GIBIBYTES = 20, 2
 IMAGES = 40_504
@@ -103,19 +100,12 @@ def missed(seconds: float, gibibytes: float) -> list[str]:
 def _score(predictions: Path, data: Path) -> dict[str, float]:
     """What the command took: the processor's time too, which a machine that does other things stretches less."""
     command = [sys.executable, "-m", "harness", "score", "vqav2", str(predictions), "--data", str(data)]
-    began = time.perf_counter()
-    with subprocess.Popen([*command, "--split", "val", "--json"], cwd=REPOSITORY, stdout=subprocess.PIPE) as process:
-        answer = process.stdout.read()
-        _, status, usage = os.wait4(process.pid, 0)
-        seconds = time.perf_counter() - began
-        process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise SystemExit(f"harness score ended with status {process.returncode}.")
+    taken = child.run([*command, "--split", "val", "--json"])
     return {
-        "seconds": seconds,
-        "of the processor": usage.ru_utime + usage.ru_stime,
-        "peak memory (GiB)": usage.ru_maxrss / 2**20,
-        "metrics": sum(row["value"] is not None for row in json.loads(answer)),
+        "seconds": taken.seconds,
+        "of the processor": taken.processor,
+        "peak memory (GiB)": taken.peak / 2**30,
+        "metrics": sum(row["value"] is not None for row in json.loads(taken.output)),
     }
 
 

@@ -14,8 +14,6 @@ exit status is 1 when one is missed.
 from __future__ import annotations
 
 import contextlib
-import resource
-import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -26,7 +24,7 @@ from torch import Tensor
 import backbones
 from backbones import MultiwayConfig, windowed
 from backbones.windowed import RelativePositions, WindowedMultiway
-from tests.benchmarks import peers, timing
+from tests.benchmarks import child, peers, timing
 from tests.benchmarks.report import Report, arguments, surroundings, use_threads
 
 TARGET_SIZE = "base"
@@ -145,15 +143,13 @@ def difference(model: WindowedMultiway, image: Tensor) -> float:
 def peak_of_forward(size: str, image_size: int) -> int:
     """Bytes."""
     command = [sys.executable, "-m", "tests.benchmarks.windows", "--size", size, "--image-size", str(image_size)]
-    done = subprocess.run([*command, "--forward-only"], capture_output=True, text=True, check=True)
-    return int(done.stdout)
+    return child.run([*command, "--forward-only"]).peak
 
 
 @torch.inference_mode()
 def _forward_only(size: str, image_size: int) -> None:
     model = build(size, image_size)
     model.maps(torch.randn(1, 3, image_size, image_size), [model.num_layers - 1])
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
 
 
 def missed(rows: Sequence[dict], peak: int) -> list[str]:
@@ -174,7 +170,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--image-size", type=int, default=1024)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, help="PyTorch's CPU threads")
-    parser.add_argument("--forward-only", action="store_true", help="one forward, and the bytes of its peak")
+    parser.add_argument("--forward-only", action="store_true", help="one forward and nothing else")
     args = parser.parse_args(argv)
     use_threads(args.threads)
     if args.forward_only:
