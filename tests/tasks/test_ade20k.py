@@ -239,7 +239,7 @@ def test_a_very_wide_image_works_until_nothing_is_left_of_its_height(folder: Pat
     assert shown[0]["inputs"].shape == (3, 1, 512)
     assert ADAPTER.score(truths(samples), samples)[0].value == 100
     thin = r"ADE_val_00000008.jpg is 20,000 × 15 pixels: made to fit {} × {}, nothing is left of its shorter side"
-    with pytest.raises(InputError, match=thin.format(256, 64)):
+    with pytest.raises(InputError, match=thin.format(384, 96)):
         train[1]
     with pytest.raises(InputError, match=thin.format(512, 128)):
         shown[1]

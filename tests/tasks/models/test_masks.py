@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from pycocotools import mask as coco_mask
 
-from backbones import openmmlab  # noqa: F401  before MMDetection is imported
+from backbones import openmmlab
 from tasks.models.masks import run_lengths
 
 SIZE = (60, 80)
@@ -20,11 +20,11 @@ BOXES = torch.tensor(
 
 
 def test_equal_those_that_mmdetection_pastes() -> None:
-    from mmdet.models.roi_heads.mask_heads import FCNMaskHead
     from mmengine.config import ConfigDict
 
     logits = torch.nn.functional.interpolate(torch.randn(5, 1, 4, 4) * 4, size=28, mode="bicubic")
-    head = FCNMaskHead(num_convs=0, in_channels=4, num_classes=1, class_agnostic=True)
+    config = {"type": "FCNMaskHead", "num_convs": 0, "in_channels": 4, "num_classes": 1, "class_agnostic": True}
+    head = openmmlab.build(config, package="mmdet")
     meta = {"scale_factor": (1.0, 1.0), "ori_shape": SIZE}
     expected = head._predict_by_feat_single(
         logits, BOXES.clone(), torch.zeros(5, dtype=torch.long), meta, ConfigDict(mask_thr_binary=0.5), rescale=False
