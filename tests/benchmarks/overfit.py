@@ -7,6 +7,10 @@ target, a shifted box or a mask in another order would keep it from them.
 Target: a box AP of more than 50 %. The exit status is 1 when it is missed.
 
     python -m tests.benchmarks.overfit
+
+Last figures:
+    One thread of an AMD EPYC, others on the machine, torch 2.11.0, 400 epochs: box AP 63.2 (AP50 76.8), mask AP 43.3
+    (AP50 64.4), 26 minutes. After 200 epochs box AP was 40.7.
 """
 
 from __future__ import annotations
