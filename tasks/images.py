@@ -17,6 +17,7 @@ from backbones.errors import InputError
 # ImageNet classification takes these; every other BEiT-3 task takes 0.5 for all channels.
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 HALF = (0.5, 0.5, 0.5)
+HALF_OF_255 = [255 * half for half in HALF]  # of pixels that are not divided by 255 first
 BICUBIC = transforms.InterpolationMode.BICUBIC
 
 

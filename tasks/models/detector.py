@@ -13,6 +13,7 @@ from mmengine.utils import apply_to
 from torch import Tensor, nn
 
 from backbones import openmmlab  # registers the pyramid and what mmcv-lite lacks; before MMDetection is imported
+from tasks.images import HALF_OF_255
 from tasks.models.cascade import MASK_SIDE, cascade_mask_rcnn
 from tasks.models.masks import run_lengths
 
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
     from mmengine.structures import InstanceData
 
     from tasks.detection_recipes import DetectionRecipe
-
-MIDDLE = 127.5  # mean and std of 0.5 on a scale of 255
 
 
 class Detector(BaseModel):
@@ -151,7 +150,7 @@ def _preprocessor() -> nn.Module:
             done = [super(Preprocessor, self).forward(view) for view in views]
             return {name: [view[name] for view in done] for name in done[0]}
 
-    return Preprocessor(mean=[MIDDLE] * 3, std=[MIDDLE] * 3, pad_size_divisor=openmmlab.COARSEST_STRIDE)
+    return Preprocessor(mean=HALF_OF_255, std=HALF_OF_255, pad_size_divisor=openmmlab.COARSEST_STRIDE)
 
 
 def _in_float32(module: nn.Module, inputs: Any, outputs: Any) -> Any:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from backbones import openmmlab  # provides what mmcv-lite lacks; before MMSegmentation is imported
 from backbones.pyramid import MapPyramid
 from backbones.vit_adapter import ViTAdapter, quarters
+from tasks.images import HALF_OF_255
 from tasks.label_maps import encoded
 from tasks.models import segmentation_heads
 from tasks.models.class_maps import best_classes
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
     from tasks.segmentation_recipes import SegmentationRecipe
 
-MIDDLE = 127.5  # mean and std of 0.5 on a scale of 255
 NO_CLASS = 255
 WINDOWS_AT_ONCE = 4
 
@@ -152,4 +152,4 @@ def _preprocessor(size: tuple[int, int]) -> nn.Module:
             inputs = [(image.float() - self.mean) / self.std for image in data["inputs"]]
             return {"inputs": inputs, "data_samples": data["data_samples"]}
 
-    return Preprocessor(mean=[MIDDLE] * 3, std=[MIDDLE] * 3, size=size, pad_val=0, seg_pad_val=NO_CLASS)
+    return Preprocessor(mean=HALF_OF_255, std=HALF_OF_255, size=size, pad_val=0, seg_pad_val=NO_CLASS)

@@ -6,8 +6,7 @@ often each image counts (`average_precision`).
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -16,9 +15,7 @@ import numpy as np
 from backbones.errors import InputError
 from tasks.scores.average_precision import NAMES, AveragePrecision
 from tasks.scores.detection_matches import Kind, match
-from tasks.statistics import Measurement, unavailable
-
-REMEMBERED = 10_000  # draws; with 80 classes 7 MB
+from tasks.statistics import Measurement, remembered, unavailable
 
 _SIZES = {
     "s": "small objects (up to 32² pixels)",
@@ -52,7 +49,7 @@ def measurements(
         kind: what has to overlap.
     """
     images = len(truths)
-    at = _remembered(AveragePrecision(match(predictions, truths, list(categories), kind=kind)).at)
+    at = remembered(AveragePrecision(match(predictions, truths, list(categories), kind=kind)).at)
     plain = at(np.ones(images))
 
     def measured(metric: str, place: int, objects: str) -> Measurement:
@@ -67,21 +64,6 @@ def measurements(
         for place, name in enumerate(categories.values(), len(NAMES))
     ]
     return [*whole, *classes]
-
-
-def _remembered(compute: Callable[[np.ndarray], np.ndarray]) -> Callable[[np.ndarray], np.ndarray]:
-    """The same function, which knows its last answers: each metric asks it about the same draws."""
-    known: dict[bytes, np.ndarray] = {}
-
-    def at(weights: np.ndarray) -> np.ndarray:
-        key = hashlib.sha256(np.ascontiguousarray(weights, float)).digest()
-        if key not in known:
-            if len(known) >= REMEMBERED:
-                known.clear()
-            known[key] = compute(weights)
-        return known[key]
-
-    return at
 
 
 def checked(

@@ -9,12 +9,11 @@ mmseg/evaluation/metrics/iou_metric.py (the mean that papers print, over the cla
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from tasks.statistics import Measurement
+from tasks.statistics import Measurement, remembered
 
 LARGEST = 255  # classes that fit into 8 bits beside 0
 ABSENT = "The class is in no label map and in no prediction of these images, so it has no IoU."
@@ -37,23 +36,18 @@ def count(prediction: np.ndarray, label: np.ndarray, *, classes: int) -> np.ndar
     return np.stack([confusion.diagonal(1), confusion.sum(0)[1:], confusion.sum(1)])
 
 
-class _Sums:
-    """Counts [images, 3, classes], added up with weights; remembers the sums of each weighting.
+def _summed(counts: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    """Counts [images, 3, classes], added up with weights [images]: what all metrics are functions of.
 
-    All metrics are functions of the same few sums, and every one is bootstrapped with the same draws.
+    The sums are float64 [3, classes]: rightly predicted, predicted or labelled (union), labelled.
     """
+    flat = counts.reshape(len(counts), -1).astype(float)
 
-    def __init__(self, counts: np.ndarray) -> None:
-        self._flat = counts.reshape(len(counts), -1).astype(float)
-        self._known: dict[bytes, np.ndarray] = {}
+    def sums(weights: np.ndarray) -> np.ndarray:
+        right, predicted, labelled = (weights @ flat).reshape(3, -1)
+        return np.stack([right, predicted + labelled - right, labelled])
 
-    def __call__(self, weights: np.ndarray) -> np.ndarray:
-        """Weights [images] -> float64 [3, classes]: rightly predicted, predicted or labelled (union), labelled."""
-        key = hashlib.sha256(np.ascontiguousarray(weights, dtype=float)).digest()
-        if key not in self._known:
-            right, predicted, labelled = (weights @ self._flat).reshape(3, -1)
-            self._known[key] = np.stack([right, predicted + labelled - right, labelled])
-        return self._known[key]
+    return sums
 
 
 def measure(counts: np.ndarray, names: Sequence[str]) -> list[Measurement]:
@@ -67,7 +61,7 @@ def measure(counts: np.ndarray, names: Sequence[str]) -> list[Measurement]:
         names: of the classes.
     """
     images = len(counts)
-    sums = _Sums(counts)
+    sums = remembered(_summed(counts))
 
     def mean_iou(weights: np.ndarray) -> float:
         right, union, _ = sums(weights)
@@ -95,7 +89,9 @@ def measure(counts: np.ndarray, names: Sequence[str]) -> list[Measurement]:
     ]
 
 
-def _class_iou(sums: _Sums, index: int, name: str, images: int, occurs: bool) -> Measurement:
+def _class_iou(
+    sums: Callable[[np.ndarray], np.ndarray], index: int, name: str, images: int, occurs: bool
+) -> Measurement:
     def statistic(weights: np.ndarray) -> float:
         right, union, _ = sums(weights)
         return _ratio(right[index], union[index])

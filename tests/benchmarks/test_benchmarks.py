@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Iterator
 
 import pytest
 import torch
@@ -19,15 +18,6 @@ from tests.benchmarks.engine import Step, Taken
 BASE = backbones.config("beit3_base_patch16_224")
 NANO = backbones.resolve("multiway_nano", final_norm=False)
 NO_PEER = "compares with torchscale's outputs; torchscale is no dependency (it wants an old timm and fairscale)"
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Tiny products only get slower with more threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 # Timing

@@ -6,7 +6,7 @@ import ast
 import json
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -24,15 +24,6 @@ from tests.conftest import REPOSITORY
 
 BASE = backbones.config("beit3_base_patch16_224")
 NANO = backbones.resolve("multiway_nano", final_norm=False)
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Tiny products only get slower with more threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def test_flops_of_base_by_hand() -> None:

@@ -11,7 +11,6 @@ import pytest
 from pycocotools import mask
 
 from backbones.errors import InputError
-from tasks.scores import detection
 from tasks.scores.average_precision import NAMES, AveragePrecision
 from tasks.scores.detection import checked, measurements
 from tasks.scores.detection_matches import match
@@ -255,7 +254,7 @@ def test_metrics_share_their_draws(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_no_more_draws_are_remembered_than_that(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(detection, "REMEMBERED", 3)
+    monkeypatch.setattr("tasks.statistics.REMEMBERED", 3)
     found = measured(coarse(0), "box")[0]
     draws = np.random.default_rng(0).poisson(1, (8, 30)).astype(float)
     values = [found.statistic(weights) for weights in draws]
