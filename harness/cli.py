@@ -11,6 +11,7 @@ import traceback
 from collections.abc import Sequence
 
 from backbones.errors import InputError
+from harness import process
 from harness.answer import Answer
 from harness.commands import COMMANDS
 from leaderboards.rows import ResultsError
@@ -39,9 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def entry() -> None:
     """The process behind the `harness` command."""
-    # PyTorch's idle threads wait in a loop; where others use the machine too, that is time taken from those who
-    # work. Two runs on two cores took up to ten times as long; alone, a run loses nothing that can be measured.
-    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    process.prepare()
     status = main()
     if os.environ.get("WORLD_SIZE", "1") != "1":
         # PyTorch's communication threads may outlive the group and abort Python's own shutdown, after all work is

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from mmengine.model import BaseModel
 
+from backbones.linear import packed
 from harness import distributed
 from harness.device import autocast, device, precision
 from harness.loading import eval_loader, unbroken
@@ -55,6 +56,7 @@ def predict(
         with (
             bar("predict", len(todo), done=0) as shown,
             torch.inference_mode(),
+            packed(model),
             autocast(precision(recipe.precision, where), where),
         ):
             for part, batch in zip(mine, loader, strict=True):
