@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from mmengine.model import BaseModel
 from torch import Tensor, nn
 
+from backbones.linear import Linear
 from tasks.models.beam_search import BeamSearch, Decoder, one_way_mask
 
 
@@ -65,7 +66,7 @@ class Captioner(BaseModel):
     ) -> None:
         super().__init__()
         self.beit3 = backbone
-        self.mlm_head = nn.Linear(backbone.dim, backbone.config.vocab_size)
+        self.mlm_head = Linear(backbone.dim, backbone.config.vocab_size)
         nn.init.trunc_normal_(self.mlm_head.weight, std=0.02)
         nn.init.zeros_(self.mlm_head.bias)
         self.mask = mask

@@ -2,7 +2,8 @@
 
 Both hold the same weights and must find the same captions, or nothing is timed. The weights are random, with the
 end token made likely enough that captions end after some ten words, as real ones do. Base at 480 px, beam 3, batch 8,
-fp32; calls alternate, seconds are medians, and the ratio is the median of the rounds' ratios.
+fp32, our weights packed as in predictions. Calls alternate, seconds are medians, and the ratio is the median of the
+rounds' ratios.
 
 Target, for base: at least 3 times as fast.
 
@@ -25,6 +26,7 @@ import torch
 from torch import Tensor, nn
 
 import backbones
+from backbones.linear import Linear, packed
 from backbones.tokenizer import BOS, EOS, PAD
 from harness.device import device
 from tasks.models.beam_search import BeamSearch, Decoder
@@ -38,13 +40,15 @@ END_MARGIN = 1.5
 SHARPNESS = 20.0  # of the random head, so that words are likelier than not, as a trained model's are
 
 
-def build(size: str, search: BeamSearch) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], list[list[int]]]]:
-    """Our decoder and the plain one, over the same random weights."""
+def build(
+    size: str, search: BeamSearch
+) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], list[list[int]]], nn.Module]:
+    """Our decoder and the plain one, over the same random weights, and the modules of ours."""
     config = backbones.resolve(peers.SIZES[size], image_size=IMAGE_SIZES[size])
     first, other = peers.ours(config), peers.torchscale(config)
     peers.vary(first.model)
     peers.copy_weights(first.model, other)
-    head = nn.Linear(config.dim, config.vocab_size)
+    head = Linear(config.dim, config.vocab_size)
     with torch.no_grad():
         head.weight.mul_(SHARPNESS)
         # Near the largest of all logits, which have this standard deviation: an end comes up every few words.
@@ -54,7 +58,14 @@ def build(size: str, search: BeamSearch) -> tuple[Callable[[Tensor], Tensor], Ca
         model.to(device()).eval()
     mask = config.vocab_size - 1
     ours = Decoder(first.model, head, search, mask=mask)
-    return ours, lambda image: plain_decode(other.model, head, image, search, mask=mask)
+    plain_head = nn.Linear(config.dim, config.vocab_size)
+    plain_head.load_state_dict(head.state_dict())
+    plain_head.to(device())
+
+    def plain(image: Tensor) -> list[list[int]]:
+        return plain_decode(other.model, plain_head, image, search, mask=mask)
+
+    return ours, plain, nn.ModuleList([first.model, head])
 
 
 def words(captions: Sequence[Sequence[int]]) -> list[list[int]]:
@@ -65,10 +76,10 @@ def words(captions: Sequence[Sequence[int]]) -> list[list[int]]:
 def measure(*, size: str, batch: int, beams: int, length: int, rounds: int) -> Report:
     """Time both decoders, after comparing their captions."""
     search = BeamSearch(beams=beams, max_length=length)
-    ours, plain = build(size, search)
+    ours, plain, modules = build(size, search)
     config = replace(backbones.config(peers.SIZES[size]), image_size=IMAGE_SIZES[size])
     image = peers.random_images(config, batch, device=device())
-    with torch.inference_mode():
+    with torch.inference_mode(), packed(modules):
         mine, theirs = words(ours(image).tolist()), words(plain(image))
         if mine != theirs:
             raise SystemExit(f"The captions differ, so there is nothing to compare: {mine} and {theirs}")

@@ -1,8 +1,13 @@
 """Forward of images alone: ours against torchscale's BEiT3 and timm's beit3_base_patch16_224.
 
-All three hold the same weights, and their fp32 outputs are compared before anything is timed. Batch 8 at the
-configured image size, no final norm (timm has none), inference mode, fp32 and then bf16 (the models cast, no
-autocast). Calls alternate; seconds are medians, and a ratio is the median of the rounds' ratios.
+First all three are given the same weights, and their fp32 outputs are compared; what computes something else is not
+timed. Then each runs in a process of its own, as its users run it: ours with packed weights and with the settings of
+the `harness` command's process (freed memory is kept), the others as they come. "Kept" lines have the others with those
+settings too. Calls alternate between the processes. What a process gets from glibc's allocator varies from start to
+start (see the page faults), so all are started several times.
+
+Batch 8 at the configured image size, no final norm (timm has none), inference mode, fp32 and then bf16 (the models
+cast, no autocast). Seconds are medians, and a ratio is the median of the rounds' ratios.
 
 Targets, for base: at least 1.2 times as fast as torchscale and no slower than timm, in both precisions. The exit
 status is 1 when one is missed, or cannot be judged because torchscale is absent.
@@ -10,48 +15,46 @@ status is 1 when one is missed, or cannot be judged because torchscale is absent
     python -m tests.benchmarks.forward --threads 2
 
 Last figures:
-    Two cores of an AMD EPYC (AVX-512 with bf16, no AMX), torch 2.11.0, 7 rounds, idle:
-    fp32: ours 1.45 s, torchscale 1.71 s (1.17 times), timm 1.56 s (1.09 times);
-    bf16: ours 0.814 s, torchscale 0.849 s (1.04 times), timm 0.835 s (1.03 times).
-    Both targets against torchscale are missed on that machine: matrix products, the same for all three, are 87 %
-    (fp32) and 80 % (bf16) of our time there, attention another 7 % and 15 %. With everything but the products for
-    nothing, bf16 would be 1.2 times torchscale. The targets were set on a CPU with AMX, where products take less.
+    TODO
 """
 
 from __future__ import annotations
 
 import contextlib
+import statistics
 import sys
-from collections.abc import Sequence
-from functools import partial
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 
 import backbones
 from harness.device import device
-from tests.benchmarks import peers, timing
-from tests.benchmarks.peers import Peer
+from tests.benchmarks import apart, peers, timing
 from tests.benchmarks.report import Report, arguments, surroundings, use_threads
 
 TARGETS = {"torchscale": 1.2, "timm": 1.0}  # how many times faster we are
 TARGET_SIZE = "base"
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
+KEPT = ", kept"  # behind the name of a peer that has our process's settings
 
 
-def measure(*, size: str, batch: int, rounds: int, warmup: int) -> Report:
+@dataclass(frozen=True, kw_only=True)
+class Repeats:
+    starts: int  # of every process
+    rounds: int  # after each start
+    warmup: int  # rounds that are not timed
+
+
+def measure(*, size: str, batch: int, repeats: Repeats) -> Report:
     """Time all implementations of one size that are installed."""
     where = device()
     config = backbones.resolve(peers.SIZES[size], final_norm=False)
-    first, others, notes = _build(config, where)
-    image = peers.random_images(config, batch, device=where)
-    for other in others:
-        difference = peers.largest_difference(first, other, image)
-        notes.append(f"Largest difference of an fp32 output from {other.name}'s: {difference:.1e}")
-        if difference > peers.TOLERANCE:
-            raise SystemExit(f"{notes[-1]}: more than {peers.TOLERANCE}, so there is nothing to compare.")
-    rows = []
-    for name, dtype in PRECISIONS.items():
-        rows += _rows(name, _seconds([first, *others], image, dtype, rounds=rounds, warmup=warmup), batch)
+    notes = _compare(config, peers.random_images(config, batch))
+    names = ["ours", *_others(), *[name + KEPT for name in _others()]]
+    taken = [_once(names, size=size, batch=batch, repeats=repeats) for _ in range(repeats.starts)]
+    rows = [row for precision in PRECISIONS for row in _rows(precision, [one[precision] for one in taken], batch)]
     return Report(
         title=f"Forward, {size}, {config.image_size} px, batch {batch}: {surroundings(where)}",
         rows=rows,
@@ -60,38 +63,74 @@ def measure(*, size: str, batch: int, rounds: int, warmup: int) -> Report:
     )
 
 
-def _build(config: backbones.MultiwayConfig, where: torch.device) -> tuple[Peer, list[Peer], list[str]]:
-    """Our model, the others with its weights, and who is absent."""
+def _others() -> list[str]:
+    return [*(["torchscale"] if peers.has_torchscale() else []), "timm"]
+
+
+def _compare(config: backbones.MultiwayConfig, image: torch.Tensor) -> list[str]:
+    """What there is to say of the others' outputs with our weights.
+
+    Raises:
+        SystemExit: one computes something else.
+    """
+    notes = [] if peers.has_torchscale() else [f"Skipped: {peers.TORCHSCALE_ABSENT}"]
     first = peers.ours(config)
     peers.vary(first.model)
-    makers = [*([peers.torchscale] if peers.has_torchscale() else []), peers.timm]
-    others = [make(config) for make in makers]
-    for other in others:
+    for name in _others():
+        other = getattr(peers, name)(config)
         peers.copy_weights(first.model, other)
-    for peer in (first, *others):
-        peer.model.to(where)
-    return first, others, [] if peers.has_torchscale() else [f"Skipped: {peers.TORCHSCALE_ABSENT}"]
+        difference = peers.largest_difference(first, other, image)
+        notes.append(f"Largest difference of an fp32 output from {name}'s: {difference:.1e}")
+        if difference > peers.TOLERANCE:
+            raise SystemExit(f"{notes[-1]}: more than {peers.TOLERANCE}, so there is nothing to compare.")
+    return notes
 
 
-@torch.inference_mode()
-def _seconds(
-    implementations: Sequence[Peer], image: torch.Tensor, dtype: torch.dtype, *, rounds: int, warmup: int
-) -> dict[str, list[float]]:
-    image = image.to(dtype)
-    for peer in implementations:
-        peer.model.to(dtype).eval()
-    return timing.interleaved(
-        {peer.name: partial(peer, image) for peer in implementations}, rounds=rounds, warmup=warmup
-    )
+@dataclass(frozen=True)
+class Taken:
+    """By implementation, a value for each round."""
+
+    seconds: Mapping[str, list[float]]
+    page_faults: Mapping[str, list[int]]
 
 
-def _rows(precision: str, seconds: dict[str, list[float]], batch: int) -> list[dict]:
+def _once(names: Sequence[str], *, size: str, batch: int, repeats: Repeats) -> dict[str, Taken]:
+    """By precision, what a start of all implementations takes."""
+    taken = {}
+    with _running(names, size=size, batch=batch) as forwards:
+        for precision, dtype in PRECISIONS.items():
+            for forward in forwards.values():
+                forward.cast(dtype)
+            seconds = timing.interleaved(forwards, rounds=repeats.rounds, warmup=repeats.warmup)
+            faults = {name: forward.page_faults[repeats.warmup :] for name, forward in forwards.items()}
+            taken[precision] = Taken(seconds, faults)
+    return taken
+
+
+@contextlib.contextmanager
+def _running(names: Sequence[str], *, size: str, batch: int) -> Iterator[dict[str, apart.Forward]]:
+    with contextlib.ExitStack() as stack:
+        forwards = {}
+        for name in names:
+            keeps_memory = name == "ours" or name.endswith(KEPT)
+            forward = apart.Forward(name.removesuffix(KEPT), size=size, batch=batch, keeps_memory=keeps_memory)
+            forwards[name] = stack.enter_context(contextlib.closing(forward))
+        yield forwards
+
+
+def _rows(precision: str, starts: Sequence[Taken], batch: int) -> list[dict]:
+    seconds, faults = defaultdict(list), defaultdict(list)
+    for taken in starts:
+        for name in taken.seconds:
+            seconds[name] += taken.seconds[name]
+            faults[name] += taken.page_faults[name]
     return [
         {
             "precision": precision,
             "implementation": name,
             "seconds": median,
             "fastest": min(seconds[name]),
+            "page faults": statistics.median(faults[name]),
             "images/s": batch / median,
             "ours is × faster": None if name == "ours" else timing.speedup(seconds, "ours", name),
             f"target ({TARGET_SIZE})": TARGETS.get(name),
@@ -117,13 +156,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = arguments(__doc__)
     parser.add_argument("--size", choices=list(peers.SIZES), default=TARGET_SIZE)
     parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--warmup", type=int, default=2)
+    parser.add_argument("--starts", type=int, default=5, help="of every process")
+    parser.add_argument("--rounds", type=int, default=3, help="after each start")
+    parser.add_argument("--warmup", type=int, default=1)
     parser.add_argument("--threads", type=int, help="PyTorch's CPU threads")
     args = parser.parse_args(argv)
     use_threads(args.threads)
     with contextlib.redirect_stdout(sys.stderr):
-        report = measure(size=args.size, batch=args.batch, rounds=args.rounds, warmup=args.warmup)
+        repeats = Repeats(starts=args.starts, rounds=args.rounds, warmup=args.warmup)
+        report = measure(size=args.size, batch=args.batch, repeats=repeats)
     return report.show(args.json)
 
 

@@ -11,7 +11,7 @@ import torch
 
 import backbones
 from backbones.multiway import Multiway
-from tests.benchmarks import engine, forward, peers, retrieval, startup, timing, vqa
+from tests.benchmarks import decoding, engine, forward, peers, retrieval, startup, timing, vqa
 from tests.benchmarks.answers import answered
 from tests.benchmarks.engine import Step, Taken
 
@@ -80,15 +80,19 @@ def test_without_torchscale_the_way_to_get_it_is_said(monkeypatch: pytest.Monkey
 
 # Forward
 
+ONCE = ("--starts", "1", "--rounds", "1", "--warmup", "0")
 
+
+@pytest.mark.slow  # five processes that import PyTorch
 def test_forward(capsys: pytest.CaptureFixture) -> None:
-    status, report = answered(forward.main, capsys, "--size", "nano", "--batch", "1", "--rounds", "1", "--warmup", "0")
-    expected = {"ours", "timm"} | ({"torchscale"} if peers.has_torchscale() else set())
+    status, report = answered(forward.main, capsys, "--size", "nano", "--batch", "1", *ONCE)
+    others = ["timm", *(["torchscale"] if peers.has_torchscale() else [])]
+    expected = {"ours", *others, *[f"{name}, kept" for name in others]}
     for precision in ("fp32", "bf16"):
         assert {row["implementation"] for row in report["rows"] if row["precision"] == precision} == expected
     assert all(row["ours is × faster"] > 0 for row in report["rows"] if row["implementation"] != "ours")
     # What does not compute the same as ours is not timed: the notes have the differences.
-    assert sum("Largest difference" in note for note in report["notes"]) == len(expected) - 1
+    assert sum("Largest difference" in note for note in report["notes"]) == len(others)
     assert status == 0  # only base has targets
 
 
@@ -96,7 +100,7 @@ def test_forward_goes_on_without_torchscale_and_says_so(
     capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(peers, "has_torchscale", lambda: False)
-    assert forward.main(["--size", "nano", "--batch", "1", "--rounds", "1", "--warmup", "0"]) == 0
+    assert forward.main(["--size", "nano", "--batch", "1", *ONCE]) == 0
     printed = capsys.readouterr().out
     assert "Skipped: torchscale is absent" in printed
     assert "timm" in printed
@@ -105,7 +109,7 @@ def test_forward_goes_on_without_torchscale_and_says_so(
 def test_forward_times_nothing_that_computes_something_else(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(peers, "copy_weights", lambda source, peer: None)
     with pytest.raises(SystemExit, match="nothing to compare"):
-        forward.main(["--size", "nano", "--batch", "1", "--rounds", "1"])
+        forward.main(["--size", "nano", "--batch", "1", *ONCE])
 
 
 def test_forward_misses_a_target_that_is_not_reached_or_not_measured() -> None:
@@ -116,6 +120,18 @@ def test_forward_misses_a_target_that_is_not_reached_or_not_measured() -> None:
     assert forward.missed([*met, row("bf16", "timm", 1.01)]) == []
     assert forward.missed([*met, row("bf16", "timm", 0.99)]) == ["bf16 against timm: 0.990, target 1.0"]
     assert forward.missed(met) == ["bf16 against timm: not measured, target 1.0"]
+
+
+# Decoding
+
+
+def test_decoding(capsys: pytest.CaptureFixture) -> None:
+    pytest.importorskip("torchscale", reason=NO_PEER)
+    options = ["--size", "nano", "--batch", "2", "--length", "6", "--rounds", "1"]
+    status, report = answered(decoding.main, capsys, *options)
+    assert [row["implementation"] for row in report["rows"]] == ["ours", "plain"]
+    assert report["notes"][0].startswith("Equal captions, of ")
+    assert status == 0  # only base has a target
 
 
 # Engine
