@@ -10,7 +10,7 @@ Target, for base: at least 3 times as fast.
     python -m tests.benchmarks.decoding --threads 2
 
 Last figures:
-    Two cores of an AMD EPYC, torch 2.11.0, idle, 2 rounds: ours 11.6 s, plain 63.9 s (5.49 times); captions of up to 17
+    Two cores of an AMD EPYC, torch 2.11.0, idle, 2 rounds: ours 10.6 s, plain 65.3 s (6.17 times); captions of up to 17
     words.
 """
 

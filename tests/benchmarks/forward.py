@@ -15,7 +15,12 @@ status is 1 when one is missed, or cannot be judged because torchscale is absent
     python -m tests.benchmarks.forward --threads 2
 
 Last figures:
-    TODO
+    Two cores of an AMD EPYC (AVX-512 with bf16, no AMX), torch 2.11.0, idle, 5 starts of 3 rounds:
+    fp32: ours 1.39 s, torchscale 1.72 s (1.23 times), timm 1.57 s (1.11 times);
+    bf16: ours 0.779 s, torchscale 0.993 s (1.27 times), timm 0.825 s (1.06 times).
+    With freed memory kept for all: torchscale 1.60 and 0.832 s (1.15 and 1.07 times), timm 1.53 and 0.825 s (1.10 and
+    1.06 times). What is left there is arithmetic: products, the same for all, run at 93 % of these cores' peak and are
+    nine tenths of our time in fp32 and eight in bf16.
 """
 
 from __future__ import annotations
