@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from backbones.linear import Linear, packed
 from tests.backbones.test_multiway import pair, small
 
+NEEDS_BF16 = pytest.mark.skipif(not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="no bfloat16 in hardware")
 INFERENCE = {"no_grad": torch.no_grad, "inference_mode": torch.inference_mode}
 
 
@@ -38,7 +39,7 @@ def test_packed_weights_give_the_same_product(shape: tuple[int, ...], bias: bool
         torch.testing.assert_close(linear.forward_gelu(x), nn.functional.gelu(plain(linear, x)))
 
 
-@pytest.mark.parametrize("cast", [False, True], ids=["fp32", "autocast"])
+@pytest.mark.parametrize("cast", [pytest.param(False, id="fp32"), pytest.param(True, id="autocast", marks=NEEDS_BF16)])
 def test_weights_are_arranged_once(cast: bool) -> None:
     linear, x = layer(), inputs(2, 5)
     activities = [torch.profiler.ProfilerActivity.CPU]
