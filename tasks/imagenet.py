@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from backbones.errors import InputError
 from tasks.adapter import Finding, Metric, Progress, Sample, Setting, Split, TaskAdapter
 from tasks.checking import check_splits, compared
+from tasks.reading import field, read_json, read_lines
 from tasks.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -211,18 +211,15 @@ def _index_pairs(root: Path, split: str) -> list[tuple[str, int, str]]:
     """(image path, label, where it is written) of an official index file."""
     file = _index_file(root, split)
     pairs = []
-    with file.open(encoding="utf-8") as lines:
-        for number, line in enumerate(lines, 1):
-            where = f"{file}, line {number}"
-            try:
-                row = json.loads(line)
-                # Official rows may keep a slash from the path in front of them.
-                pairs.append((str(row["image_path"]).lstrip("/"), int(row["label"]), where))
-            except (json.JSONDecodeError, KeyError, TypeError, ValueError):
-                raise InputError(
-                    f'{where} is not of the form {{"image_path": "…", "label": 0}}: {line.strip()[:80]!r}. '
-                    "Mend the line or make the index again."
-                ) from None
+    for where, row in read_lines(file, what="the official index of images"):
+        path, label = (field(row, name, where=where) for name in ("image_path", "label"))
+        if not isinstance(path, str) or not isinstance(label, int):
+            raise InputError(
+                f'{where} is not of the form {{"image_path": "…", "label": 0}}: {str(row)[:80]}. '
+                "Mend the line or make the index again."
+            )
+        # Official rows may keep a slash from the path in front of them.
+        pairs.append((path.lstrip("/"), label, where))
     if not pairs:
         raise InputError(f"{file} is empty. Make the index again, or remove it to use the class folders.")
     return pairs
@@ -275,12 +272,9 @@ def _real_labels(root: Path) -> list[list[int]] | None:
     file = root / REAL_FILE
     if not file.is_file():
         return None
-    try:
-        labels = json.loads(file.read_text())
-        if not (isinstance(labels, list) and all(isinstance(entry, list) for entry in labels)):
-            raise ValueError("not a list of lists")
-    except ValueError as error:
-        raise InputError(f"{file} is not the ReaL label file ({error}): a JSON list with a list per image.") from None
+    labels = read_json(file, what="ReaL labels")
+    if not (isinstance(labels, list) and all(isinstance(entry, list) for entry in labels)):
+        raise InputError(f"{file} is not the ReaL label file, a JSON list with a list of labels per image.")
     return labels
 
 

@@ -61,17 +61,27 @@ def read_lines(path: Path, *, what: str) -> Iterator[tuple[str, Any]]:
     """(where it stands, content) of each line of a JSON-lines file; empty lines are left out.
 
     Raises:
-        InputError: absent, or a line that is not JSON.
+        InputError: absent, or a line that is not JSON; the message says which.
     """
     try:
         with path.open(encoding="utf-8") as lines:
             for number, line in enumerate(lines, 1):
                 if line.strip():
-                    yield f"{path}, line {number}", json.loads(line)
+                    where = f"{path}, line {number}"
+                    yield where, _json_line(line, where=f"{where} ({what})")
     except FileNotFoundError:
         raise InputError(f"{path} ({what}) is absent. Put it there.") from None
-    except (ValueError, OSError) as error:
+    except (UnicodeDecodeError, OSError) as error:
         raise InputError(f"{path} ({what}) cannot be read: {error}. Copy or download it again.") from error
+
+
+def _json_line(line: str, *, where: str) -> Any:
+    try:
+        return json.loads(line)
+    except ValueError:
+        raise InputError(
+            f"{where} is not JSON: {line.strip()[:80]!r}. Mend the line, or copy or download the file again."
+        ) from None
 
 
 def field(row: Any, name: str, *, where: str) -> Any:

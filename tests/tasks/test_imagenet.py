@@ -252,12 +252,20 @@ def test_a_validation_class_that_training_lacks(folders: Path) -> None:
         ADAPTER.samples(folders, "val")
 
 
-@pytest.mark.parametrize("line", ["not json", '{"image_path": "val/class0/0000.JPEG"}', "[1, 2]"])
-def test_an_index_line_that_is_not_json(folders: Path, line: str) -> None:
+@pytest.mark.parametrize(
+    ("line", "complaint"),
+    [
+        ("not json", r"\(the official index of images\) is not JSON: 'not json'"),
+        ('{"image_path": "val/class0/0000.JPEG"}', "has no field 'label'"),
+        ("[1, 2]", "has no field 'image_path'"),
+        ('{"image_path": "val/class0/0000.JPEG", "label": "cat"}', "is not of the form"),
+    ],
+)
+def test_an_index_line_of_another_form(folders: Path, line: str, complaint: str) -> None:
     write_index(folders, "val")
     with (folders / "imagenet.val.index.jsonl").open("a") as file:
         file.write(line + "\n")
-    with pytest.raises(InputError, match=r"imagenet.val.index.jsonl, line 14 is not of the form"):
+    with pytest.raises(InputError, match=rf"imagenet\.val\.index\.jsonl, line 14 {complaint}"):
         ADAPTER.samples(folders, "val")
 
 
