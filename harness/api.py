@@ -20,8 +20,8 @@ from harness.inference import Predicted
 from harness.inference import predict as predict_split
 from harness.progress import note, track
 from harness.scoring import origin_file, read_predictions, score_file
-from harness.training import FINAL, Trained, accumulation, fine_tune
-from harness.workdir import CHECKPOINTS, WorkDir, opened, write_bytes, write_json
+from harness.training import Trained, accumulation, fine_tune
+from harness.workdir import CHECKPOINTS, FINAL, WorkDir, opened, write_bytes, write_json
 from leaderboards import class_rows
 from leaderboards import rows as result_rows
 from leaderboards.rows import ResultRow

@@ -24,9 +24,9 @@ from harness.loading import TrainBatches, train_loader
 from harness.loop import StepLoop
 from harness.optim import StepWrapper, adamw, recipe_schedule
 from harness.progress import bar, note
+from harness.workdir import FINAL
 from tasks.recipe import Recipe
 
-FINAL = "final.safetensors"
 LOG_EVERY = 20  # steps
 LOGGERS = {"tensorboard": ("TensorboardVisBackend", "tensorboard"), "wandb": ("WandbVisBackend", "wandb")}
 

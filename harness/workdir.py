@@ -16,6 +16,7 @@ from harness import distributed
 from harness.provenance import new_run, same
 
 CHECKPOINTS = "checkpoints"
+FINAL = "final.safetensors"  # in the checkpoints, the fine-tuned weights
 
 
 @dataclass(frozen=True)
@@ -77,9 +78,11 @@ def _facts(file: Path, identity: Mapping[str, Any]) -> tuple[str, str]:
     if file.exists():
         stored = json.loads(file.read_text())
         if differing := same(stored["identity"], identity):
+            final = file.parent / CHECKPOINTS / FINAL
+            kept = f" `harness predict … --weights {final}` uses what it has fine-tuned." if final.exists() else ""
             raise InputError(
                 f"{file.parent} holds a run with another {', '.join(differing)}. Give this one another --name or "
-                "--out, or remove the folder."
+                f"--out, or remove the folder.{kept}"
             )
         return stored["run_id"], stored["started"]
     run_id, started = new_run()

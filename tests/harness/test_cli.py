@@ -103,12 +103,19 @@ def test_an_output_folder_that_cannot_be_written(colours: Path, tmp_path: Path, 
 def test_a_run_folder_is_not_taken_over_by_another_experiment(
     colours: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    (tmp_path / "imagenet" / "mine").mkdir(parents=True)
-    (tmp_path / "imagenet" / "mine" / "run.json").write_text(
-        json.dumps({"run_id": "x", "started": "", "identity": {"task": "imagenet"}})
-    )
+    folder = tmp_path / "imagenet" / "mine"
+    folder.mkdir(parents=True)
+    (folder / "run.json").write_text(json.dumps({"run_id": "x", "started": "", "identity": {"task": "imagenet"}}))
     assert main(call(colours, tmp_path, "--name", "mine")) == 1
-    assert "holds a run with another backbone" in told(capsys)
+    text = told(capsys)
+    assert "holds a run with another backbone" in text
+    assert "--weights" not in text
+
+    final = folder / "checkpoints" / "final.safetensors"
+    final.parent.mkdir()
+    final.touch()
+    assert main(call(colours, tmp_path, "--name", "mine")) == 1
+    assert f"`harness predict … --weights {final}` uses what it has fine-tuned" in told(capsys)
 
 
 def test_a_run_folder_in_use_is_told(colours: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
