@@ -44,7 +44,7 @@ def test_targets_count_raw_answers() -> None:
         ),
         ('{"answer": "a", "label": 0}\n{"answer": "a", "label": 1}', r"line 2 should have .* a new answer"),
         ('{"answer": "a"}', r"line 1 has no field 'label'"),
-        ("a\t0", r"answer2label.txt \(the answers by label\) cannot be read"),
+        ("a\t0", r"answer2label.txt, line 1 \(the answers by label\) is not JSON: 'a\\t0'"),
         ("", r"answer2label.txt is empty"),
     ],
 )
