@@ -44,7 +44,7 @@ if "LN2d" not in MODELS:  # mmpretrain registers one under the same name
 def build(config: dict[str, Any], *, package: Literal["mmdet", "mmseg"]) -> BaseModule:
     """A module of MMDetection or MMSegmentation by its configuration, with its own initial weights.
 
-    The same whatever mmengine's default scope is at the moment (a training sets one), and without the packages'
+    The same whatever mmengine's default scope is at the moment (mmengine's runner sets one), and without the packages'
     warnings about their own defaults and mmengine's line of log for each tensor.
     """
     importlib.import_module(f"{package}.registry")  # where the root registry finds the package's own

@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 from mmengine.hooks import EMAHook, Hook
 from mmengine.model import BaseModel, MMDistributedDataParallel
+from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 
 from backbones import weights
@@ -109,7 +110,8 @@ def fine_tune(
     def seconds() -> float:
         return time.monotonic() - began
 
-    with bar("fine-tune", len(rates), done=resumed.step) as shown:
+    # The runner leaves its default scope behind, in which the modules of MMDetection and MMSegmentation are not found.
+    with bar("fine-tune", len(rates), done=resumed.step) as shown, DefaultScope.overwrite_default_scope("mmengine"):
         ema = [EMAHook(momentum=1 - recipe.ema_decay)] if recipe.ema_decay else []
         hooks = [
             Schedule(rates),

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from mmengine.registry import DefaultScope
 
 import backbones
 import harness
@@ -259,6 +260,13 @@ def test_the_python_interface_runs_several_changes(colours: Path, tmp_path: Path
         assert len(list(csv.DictReader(file))) == 2
     assert (tmp_path / "imagenet" / "mine" / "run.json").is_file()
     assert (tmp_path / "imagenet" / "mine" / "checkpoints" / "log").is_dir()
+
+
+def test_training_leaves_mmengines_default_scope_as_it_was(colours: Path, tmp_path: Path) -> None:
+    """Another one hides the modules of MMDetection from who builds them in the same process."""
+    with DefaultScope.overwrite_default_scope("mmdet"):
+        harness.run("imagenet", backbone="multiway_nano", data=colours, out=tmp_path, changes=FAST)
+        assert DefaultScope.get_current_instance().scope_name == "mmdet"
 
 
 def test_losses_go_to_tensorboard_when_asked_for(colours: Path, tmp_path: Path) -> None:

@@ -85,7 +85,7 @@ def mmdetections_own(model: Detector) -> torch.nn.Module:
         "max_per_img": model.recipe.detections,
         "mask_thr_binary": 0.5,
     }
-    with DefaultScope.overwrite_default_scope("mmdet"):  # a training before this test leaves another one
+    with DefaultScope.overwrite_default_scope("mmdet"):  # as the package's own tools have it
         detector = MODELS.build(config).eval()
     state = {f"backbone.beit3.{name}": tensor for name, tensor in model.beit3.state_dict().items()}
     state |= {

@@ -83,7 +83,7 @@ def mmsegmentations_own(model: Segmenter, test: dict) -> torch.nn.Module:
     if upernet:
         config["neck"] = {"type": "MapPyramid", "dim": 192}
         config["auxiliary_head"] = segmentation_heads.auxiliary(192, **options)
-    with DefaultScope.overwrite_default_scope("mmseg"):  # a training before this test leaves another one
+    with DefaultScope.overwrite_default_scope("mmseg"):  # as the package's own tools have it
         net = MODELS.build(ConfigDict(config)).eval()
     places = {
         "beit3.": "backbone.beit3.", "adapter.": "backbone.adapter.", "pyramid.": "neck.", "head.": "decode_head.",
