@@ -22,15 +22,15 @@ class Answer:
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Callable[[Console], None]:
-    """A rendering as a table; long cells wrap."""
+    """A rendering as a table; long cells wrap, those of the first column excepted."""
 
     def show(console: Console) -> None:
         from rich import box
         from rich.table import Table
 
         drawn = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-        for column in columns:
-            drawn.add_column(column, overflow="fold")
+        for number, column in enumerate(columns):
+            drawn.add_column(column, overflow="fold", no_wrap=number == 0)
         for row in rows:
             drawn.add_row(*row)
         console.print(drawn, markup=False)

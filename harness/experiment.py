@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,7 @@ import tasks
 from backbones.errors import UsageError, unknown
 from backbones.tokenizer import Tokenizer
 from tasks.adapter import Sample, Setting, TaskAdapter
-from tasks.recipe import PLACEMENT, Recipe, changed
+from tasks.recipe import Recipe, changed
 
 if TYPE_CHECKING:
     from mmengine.model import BaseModel
@@ -75,7 +75,6 @@ class Experiment:
         self, *, weights_sha256: str, tokenizer_sha256: str, data: dict[str, str], stage: str
     ) -> dict[str, Any]:
         """What decides the result, for telling this run's folder from another's."""
-        recipe = {name: value for name, value in asdict(self.recipe).items() if name not in PLACEMENT}
         return {
             "command": stage,
             "task": self.adapter.name,
@@ -85,7 +84,8 @@ class Experiment:
             "split": self.split,
             "seed": self.seed,
             "data": data,
-            **{f"recipe {name}": value for name, value in recipe.items()},
+            "recipe name": self.recipe.name,
+            **{f"recipe {name}": value for name, value in self.recipe.deciding().items()},
         }
 
 

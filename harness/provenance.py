@@ -8,7 +8,6 @@ import json
 import subprocess
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 
@@ -93,7 +92,8 @@ def _file_sha256(path: Path) -> str:
 
 
 def recipe_sha256(recipe: Recipe) -> str:
-    return hashlib.sha256(_canonical(asdict(recipe))).hexdigest()
+    """Hash of the recipe's name and of the fields that change the result."""
+    return hashlib.sha256(_canonical({"name": recipe.name, **recipe.deciding()})).hexdigest()
 
 
 def _canonical(value: object) -> bytes:

@@ -11,6 +11,8 @@ from backbones.errors import UsageError, unknown
 
 # How a run is spread over the machine; changing these leaves the mathematics of the recipe as it is.
 PLACEMENT = ("micro_batch", "workers", "checkpoint_activations")
+# What a recipe says about itself; fixed, and without effect on the result.
+DESCRIPTION = ("name", "source", "deviations")
 
 R = TypeVar("R", bound="Recipe")
 
@@ -26,6 +28,7 @@ class Recipe:
 
     name: str
     source: str  # where the numbers are from
+    deviations: tuple[str, ...] = ()  # differences to the source, a short phrase for each
     image_size: int  # pixels
     epochs: int = 0
     warmup_epochs: int = 0
@@ -81,13 +84,14 @@ class Recipe:
         """Whether anything is fine-tuned; without epochs and steps the given weights predict as they are."""
         return bool(self.epochs or self.steps)
 
+    def deciding(self) -> dict[str, Any]:
+        """The fields that change the result, not only its placement on the machine, by name."""
+        left_out = {*PLACEMENT, *DESCRIPTION}
+        return {field.name: getattr(self, field.name) for field in fields(self) if field.name not in left_out}
+
     def differs_from(self, other: Recipe) -> list[str]:
-        """Names of the fields that change the result, not only its placement on the machine."""
-        return [
-            field.name
-            for field in fields(self)
-            if field.name not in PLACEMENT and getattr(self, field.name) != getattr(other, field.name)
-        ]
+        """Names of the fields that change the result and have another value in `other`."""
+        return [name for name, value in self.deciding().items() if value != getattr(other, name)]
 
 
 def changed(recipe: R, assignments: Sequence[str]) -> R:
@@ -96,7 +100,7 @@ def changed(recipe: R, assignments: Sequence[str]) -> R:
     Raises:
         UsageError: a text without "=", an unknown key (with the nearest names) or a value of another type.
     """
-    types = get_type_hints(type(recipe))
+    types = {key: kind for key, kind in get_type_hints(type(recipe)).items() if key not in DESCRIPTION}
     changes = {}
     for assignment in assignments:
         key, separator, text = assignment.partition("=")

@@ -1,17 +1,29 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 from harness.answer import Answer, table
 
-HELP = "list tasks or backbones"
+if TYPE_CHECKING:
+    from rich.console import Console
+
+HELP = "list tasks, backbones or recipes"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("what", nargs="?", choices=("tasks", "backbones"), default="tasks")
+    parser.add_argument("what", nargs="?", choices=("tasks", "backbones", "recipes"), default="tasks")
+    parser.add_argument("task", nargs="?", metavar="TASK", help="whose recipes; those of every task when not given")
 
 
 def run(args: argparse.Namespace) -> Answer:
+    from backbones.errors import UsageError
+
+    if args.what == "recipes":
+        return _recipes(args.task)
+    if args.task is not None:
+        raise UsageError(f"`harness list {args.what}` has no TASK. Recipes of one: harness list recipes {args.task}.")
     return _backbones() if args.what == "backbones" else _tasks()
 
 
@@ -42,6 +54,50 @@ def _tasks() -> Answer:
         )
     show = table("Tasks", ("name", "data set", "splits", "primary metric", "recipes"), rows)
     return Answer(data, show, ok=not any("error" in entry for entry in data))
+
+
+def _recipes(task: str | None) -> Answer:
+    from dataclasses import asdict
+
+    import tasks
+
+    recipes = {name: tasks.get(name).recipes for name in ([task] if task else tasks.names())}
+    data = {name: {key: asdict(recipe) for key, recipe in own.items()} for name, own in recipes.items()}
+    shows = [_show_recipes(name, own) for name, own in data.items()]
+
+    def show(console: Console) -> None:
+        for each in shows:
+            each(console)
+
+    return Answer(data, show)
+
+
+def _show_recipes(task: str, recipes: Mapping[str, Mapping[str, Any]]) -> Callable[[Console], None]:
+    """A rendering of a task's recipes: their fields side by side, then where they are from and differ from that."""
+    described = ("name", "source", "deviations")
+    rows = [
+        (name, *(_value(recipe[name]) for recipe in recipes.values()))
+        for name in next(iter(recipes.values()))
+        if name not in described
+    ]
+    fields = table(f"Recipes of {task}", ("field", *recipes), rows)
+
+    def show(console: Console) -> None:
+        fields(console)
+        for key, recipe in recipes.items():
+            console.print(f"{key} ({recipe['name']}): {recipe['source']}", markup=False)
+            for deviation in recipe["deviations"]:
+                console.print(f"  - {deviation}", markup=False)
+        console.print()
+
+    return show
+
+
+def _value(value: Any) -> str:
+    """A field's value; tuples without spaces, and numbers in them with four digits at most."""
+    if isinstance(value, tuple):
+        return ",".join(map(_value, value)) or "()"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _backbones() -> Answer:

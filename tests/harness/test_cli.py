@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -143,13 +144,40 @@ def test_errors_in_json_too(capsys: pytest.CaptureFixture) -> None:
     assert "Did you mean imagenet?" in json.loads(capsys.readouterr().out)["error"]
 
 
-@pytest.mark.parametrize("what", ["tasks", "backbones"])
+@pytest.mark.parametrize("what", ["tasks", "backbones", "recipes"])
 def test_list_speaks_to_people_and_programs(what: str, capsys: pytest.CaptureFixture) -> None:
     assert main(["list", what]) == 0
-    name = {"tasks": "imagenet", "backbones": "beit3_giant_patch14_224"}[what]
+    name = {"tasks": "imagenet", "backbones": "beit3_giant_patch14_224", "recipes": "beit3_large_ade20k"}[what]
     assert name in capsys.readouterr().out
     assert main(["list", what, "--json"]) == 0
     assert name in json.dumps(json.loads(capsys.readouterr().out))
+
+
+def test_list_recipes_tells_values_source_and_deviations(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    from tasks.nlvr2 import NLVR2, RECIPES
+
+    recipe = replace(RECIPES["base"], source="a paper", deviations=("another optimizer", "no [dropout]"))
+    monkeypatch.setattr(NLVR2, "recipes", {"base": recipe, "nano": RECIPES["nano"]})
+    assert main(["list", "recipes", "nlvr2"]) == 0
+    text = capsys.readouterr().out
+    rows = {line.split()[0]: line.split()[1:] for line in text.splitlines() if line.strip()}
+    assert rows["lr"] == ["0.0007", "0.001"]
+    assert rows["clip_grad"] == ["None", "3"]
+    assert "base (beit3_base_nlvr2): a paper\n  - another optimizer\n  - no [dropout]\n" in text
+    assert main(["list", "recipes", "nlvr2", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["nlvr2"]["base"]
+    assert (found["lr"], found["source"], found["deviations"]) == (
+        7e-4,
+        "a paper",
+        ["another optimizer", "no [dropout]"],
+    )
+
+
+def test_list_of_backbones_has_no_task(capsys: pytest.CaptureFixture) -> None:
+    assert main(["list", "backbones", "nlvr2"]) == 2
+    assert "harness list recipes nlvr2" in told(capsys)
 
 
 def test_doctor_examines_packages_device_disk_and_data(colours: Path, capsys: pytest.CaptureFixture) -> None:
@@ -176,7 +204,9 @@ def test_doctor_tells_a_package_that_cannot_be_imported(monkeypatch: pytest.Monk
     assert "opencv-python-headless" in finding.detail
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["list"], ["list", "backbones"], ["run", "--help"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["list"], ["list", "backbones"], ["list", "recipes"], ["run", "--help"]]
+)
 def test_light_commands_import_no_torch(arguments: list[str]) -> None:
     code = f"""
 import sys

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from backbones import UsageError
+from harness.provenance import recipe_sha256
 from tasks.imagenet import RECIPES
-from tasks.recipe import changed
+from tasks.recipe import PLACEMENT, changed
 
 BASE = RECIPES["base"]
 
@@ -23,6 +26,8 @@ def test_values_are_read_as_the_fields_types() -> None:
     [
         ("weight_deccay=0.1", "weight_decay"),
         ("lr", "key=value"),
+        ("name=mine", "Unknown recipe field 'name'"),
+        ('deviations=["none"]', "Unknown recipe field 'deviations'"),
         ("lr=fast", "lr is a number"),
         ("epochs=2.5", "epochs is a whole number"),
         ("epochs=true", "epochs is a whole number"),
@@ -49,3 +54,19 @@ def test_a_recipe_without_length_does_not_train() -> None:
 def test_placement_is_no_alteration() -> None:
     recipe = changed(BASE, ["micro_batch=8", "workers=0", "checkpoint_activations=true", "lr=1e-3"])
     assert recipe.differs_from(BASE) == ["lr"]
+
+
+def test_what_a_recipe_says_about_itself_decides_nothing() -> None:
+    told = replace(BASE, source="elsewhere", deviations=("no drop_last",))
+    assert told.differs_from(BASE) == []
+    assert told.deciding() == BASE.deciding()
+    assert recipe_sha256(told) == recipe_sha256(BASE)
+
+
+def test_the_hash_leaves_placement_out_and_holds_all_else() -> None:
+    placed = changed(BASE, ["micro_batch=8", "workers=0", "checkpoint_activations=true"])
+    assert recipe_sha256(placed) == recipe_sha256(BASE)
+    assert recipe_sha256(changed(BASE, ["crop_pct=0.9"])) != recipe_sha256(BASE)
+    # Two recipes may have the same numbers, for two sets of weights.
+    assert recipe_sha256(replace(BASE, name="other")) != recipe_sha256(BASE)
+    assert not set(PLACEMENT) & set(BASE.deciding())
