@@ -223,6 +223,7 @@ class Multiway(nn.Module):
         self.reset_parameters()
 
     prefix_tokens = 1  # the class token in front of the patches
+    pixel_mean = pixel_std = (0.5, 0.5, 0.5)  # of RGB in 0..1, as pretrained
 
     @property
     def dim(self) -> int:

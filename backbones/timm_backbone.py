@@ -37,6 +37,16 @@ class TimmBackbone(nn.Module):
         return self.model.num_features
 
     @property
+    def pixel_mean(self) -> tuple[float, float, float]:
+        """Of RGB in 0..1, as pretrained."""
+        return self.model.pretrained_cfg["mean"]
+
+    @property
+    def pixel_std(self) -> tuple[float, float, float]:
+        """Of RGB in 0..1, as pretrained."""
+        return self.model.pretrained_cfg["std"]
+
+    @property
     def num_layers(self) -> int:
         return max(self._layer_ids.values()) - 1
 

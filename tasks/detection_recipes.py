@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from backbones.errors import UsageError
-from tasks.recipe import Recipe
+from tasks.dense_recipe import DenseRecipe
 
 
 @dataclass(frozen=True, kw_only=True)
-class DetectionRecipe(Recipe):
+class DetectionRecipe(DenseRecipe):
     """Fine-tuning a Cascade Mask R-CNN on a plain backbone (ViTDet, arXiv 2203.16527).
 
     `image_size` is the side of the training crop.

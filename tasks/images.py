@@ -5,19 +5,22 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from PIL import Image, UnidentifiedImageError
+from torch import nn
 from torch.utils.data import Dataset
 from torchvision import transforms
 
 from backbones.errors import InputError
 
+if TYPE_CHECKING:
+    from tasks.dense_recipe import DenseRecipe
+
 # ImageNet classification takes these; every other BEiT-3 task takes 0.5 for all channels.
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 HALF = (0.5, 0.5, 0.5)
-HALF_OF_255 = [255 * half for half in HALF]  # of pixels that are not divided by 255 first
 BICUBIC = transforms.InterpolationMode.BICUBIC
 
 
@@ -111,6 +114,12 @@ def _rand_augment() -> Callable:
 
 def _identity(image: Image.Image) -> Image.Image:
     return image
+
+
+def pixel_statistics(backbone: nn.Module, recipe: DenseRecipe) -> dict[str, list[float]]:
+    """The `mean` and `std` by which a dense model normalises pixels of 0 to 255: the recipe's, else the backbone's."""
+    chosen = {"mean": recipe.pixel_mean or backbone.pixel_mean, "std": recipe.pixel_std or backbone.pixel_std}
+    return {name: [255 * value for value in values] for name, values in chosen.items()}
 
 
 class ImageItems(Dataset):

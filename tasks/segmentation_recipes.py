@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from backbones.errors import UsageError
-from tasks.recipe import Recipe
+from tasks.dense_recipe import DenseRecipe
 
 
 @dataclass(frozen=True, kw_only=True)
-class SegmentationRecipe(Recipe):
+class SegmentationRecipe(DenseRecipe):
     """Fine-tuning on crops of `image_size` × `image_size`; images that are smaller are padded by the model.
 
     Multi-scale results ("MS") come from the `_ms` recipes, which differ in `tta_ratios` and `tta_flip` only:

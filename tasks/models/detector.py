@@ -13,7 +13,7 @@ from mmengine.utils import apply_to
 from torch import Tensor, nn
 
 from backbones import openmmlab  # registers the pyramid and what mmcv-lite lacks; before MMDetection is imported
-from tasks.images import HALF_OF_255
+from tasks.images import pixel_statistics
 from tasks.models.cascade import MASK_SIDE, cascade_mask_rcnn
 from tasks.models.masks import run_lengths
 
@@ -32,7 +32,7 @@ class Detector(BaseModel):
     """
 
     def __init__(self, backbone: nn.Module, *, classes: Sequence[int], recipe: DetectionRecipe) -> None:
-        super().__init__(_preprocessor())
+        super().__init__(_preprocessor(**pixel_statistics(backbone, recipe)))
         self.beit3 = backbone
         self._last = backbone.map_layers - 1
         config = cascade_mask_rcnn(backbone.dim, classes=len(classes), recipe=recipe)
@@ -134,7 +134,7 @@ class _Look(NamedTuple):
     found: list[InstanceData]
 
 
-def _preprocessor() -> nn.Module:
+def _preprocessor(*, mean: Sequence[float], std: Sequence[float]) -> nn.Module:
     from mmdet.models.data_preprocessors import DetDataPreprocessor
 
     class Preprocessor(DetDataPreprocessor):
@@ -150,7 +150,7 @@ def _preprocessor() -> nn.Module:
             done = [super(Preprocessor, self).forward(view) for view in views]
             return {name: [view[name] for view in done] for name in done[0]}
 
-    return Preprocessor(mean=HALF_OF_255, std=HALF_OF_255, pad_size_divisor=openmmlab.COARSEST_STRIDE)
+    return Preprocessor(mean=mean, std=std, pad_size_divisor=openmmlab.COARSEST_STRIDE)
 
 
 def _in_float32(module: nn.Module, inputs: Any, outputs: Any) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from backbones import openmmlab  # provides what mmcv-lite lacks; before MMSegmentation is imported
 from backbones.pyramid import MapPyramid
 from backbones.vit_adapter import ViTAdapter, quarters
-from tasks.images import HALF_OF_255
+from tasks.images import pixel_statistics
 from tasks.label_maps import encoded
 from tasks.models import segmentation_heads
 from tasks.models.class_maps import best_classes
@@ -33,8 +33,7 @@ class Segmenter(BaseModel):
     """Backbone, `pyramid` (for UPerNet) or `adapter` (for Mask2Former), and `head`."""
 
     def __init__(self, backbone: nn.Module, *, classes: int, recipe: SegmentationRecipe) -> None:
-        side = recipe.image_size
-        super().__init__(_preprocessor((side, side)))
+        super().__init__(_preprocessor(recipe.image_size, **pixel_statistics(backbone, recipe)))
         self.beit3 = backbone
         self.classes = classes
         self.recipe = recipe
@@ -139,7 +138,7 @@ def _padded(image: Tensor, *, least: int = 0, multiple: int = 1) -> Tensor:
     return F.pad(image, (0, width - image.shape[-1], 0, height - image.shape[-2]))
 
 
-def _preprocessor(size: tuple[int, int]) -> nn.Module:
+def _preprocessor(side: int, *, mean: Sequence[float], std: Sequence[float]) -> nn.Module:
     from mmseg.models.data_preprocessor import SegDataPreProcessor
 
     class Preprocessor(SegDataPreProcessor):
@@ -152,4 +151,4 @@ def _preprocessor(size: tuple[int, int]) -> nn.Module:
             inputs = [(image.float() - self.mean) / self.std for image in data["inputs"]]
             return {"inputs": inputs, "data_samples": data["data_samples"]}
 
-    return Preprocessor(mean=HALF_OF_255, std=HALF_OF_255, size=size, pad_val=0, seg_pad_val=NO_CLASS)
+    return Preprocessor(mean=mean, std=std, size=(side, side), pad_val=0, seg_pad_val=NO_CLASS)
