@@ -22,21 +22,39 @@ def parameter_groups(model: nn.Module, recipe: Recipe) -> list[dict]:
 
     With layer decay d < 1 a parameter's scale is d^(L + 1 - depth): embeddings have depth 0, layer i depth
     i + 1, the final norm and everything outside the backbone depth L + 1. Without it, parameters whose name
-    starts with "head" get `head_lr_scale`. No weight decay on biases, on parameters of one dimension and on
-    those that the backbone names (`no_weight_decay`). Source: unilm beit3/optim_factory.py.
+    starts with "head" get `head_lr_scale`. Source: unilm beit3/optim_factory.py.
+
+    `recipe.decays` says which parameters have weight decay:
+    matrices: all but biases, parameters of one dimension and those that the backbone names (`no_weight_decay`);
+        source: as above.
+    detectron2: all, biases too, but the backbone's LayerNorms and what it names. The norms of heads and pyramid decay,
+        since detectron2 spares PyTorch's own norm modules only; source: its get_default_optimizer_params with ViTDet's
+        configuration of base and large.
+    all: every parameter; source: ViTDet's configuration of huge and EVA-01's.
     """
     backbone = model.beit3
-    exempt = {BACKBONE + name for name in backbone.no_weight_decay()} | {"logit_scale"}
+    spared = _spared(model, recipe)
     groups: dict[tuple[float, float], dict] = {}
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
-        decays = parameter.ndim != 1 and not name.endswith(".bias") and name not in exempt
-        key = (_lr_scale(name, backbone, recipe), recipe.weight_decay if decays else 0.0)
+        key = (_lr_scale(name, backbone, recipe), 0.0 if name in spared else recipe.weight_decay)
         group = groups.setdefault(key, {"params": [], "names": [], "lr_scale": key[0], "weight_decay": key[1]})
         group["params"].append(parameter)
         group["names"].append(name)
     return list(groups.values())
+
+
+def _spared(model: nn.Module, recipe: Recipe) -> set[str]:
+    """Names of the parameters without weight decay."""
+    if recipe.decays == "all":
+        return set()
+    named = {BACKBONE + name for name in model.beit3.no_weight_decay()} | {"logit_scale"}
+    if recipe.decays == "detectron2":
+        norms = [name for name, module in model.beit3.named_modules() if isinstance(module, nn.LayerNorm)]
+        return named | {f"{BACKBONE}{norm}.{kind}" for norm in norms for kind in ("weight", "bias")}
+    small = {name for name, parameter in model.named_parameters() if parameter.ndim == 1 or name.endswith(".bias")}
+    return named | small
 
 
 def _lr_scale(name: str, backbone: nn.Module, recipe: Recipe) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from backbones.errors import UsageError
 from tasks.dense_recipe import DenseRecipe
@@ -30,10 +31,12 @@ class DetectionRecipe(DenseRecipe):
     test_size: int = 0  # longer edge of an image to predict, in pixels; 0: that of the training crop
     test_scales: tuple[int, ...] = ()  # longer edges of the views whose detections are merged, in place of test_size
     test_flip: bool = False  # each view mirrored too
-    score_threshold: float = 0.05
+    score_threshold: float = 0.05  # detections have more than that before suppression
     soft_nms: bool = False  # linear decay in place of removal
+    soft_nms_floor: float = 1e-3  # decayed scores below it go
     nms_iou: float = 0.5
-    detections: int = 100  # most that an image has
+    detections: int = 100  # most that an image has, or most of each category in it
+    detections_per: Literal["image", "category"] = "image"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -52,13 +55,13 @@ _PAPER = (
 _BASE = DetectionRecipe(
     name="vitdet_base_coco_detection", source=_VITDET.format("b"), image_size=1024, steps=184_375, warmup_steps=250,
     schedule="step", milestones=(8 / 9, 26 / 27), batch_size=64, lr=1e-4, start_lr=1e-7, layer_decay=0.7,
-    weight_decay=0.1, drop_path=0.1, micro_batch=2, workers=4,
+    weight_decay=0.1, decays="detectron2", drop_path=0.1, micro_batch=2, workers=4,
 )  # fmt: skip
 _GIANT = replace(
     _BASE, name="beit3_giant_coco_detection", source=_PAPER.format("COCO"), image_size=1280, steps=0, epochs=20,
-    lr=5e-5, start_lr=5e-8, layer_decay=0.9, drop_path=0.6, window=16, global_blocks=10,
-    test_scales=(1024, 1280, 1536), test_flip=True, score_threshold=1e-3, soft_nms=True, nms_iou=0.6, micro_batch=1,
-    checkpoint_activations=True,
+    lr=5e-5, start_lr=5e-8, layer_decay=0.9, decays="all", drop_path=0.6, window=16, global_blocks=10,
+    test_scales=(1024, 1280, 1536), test_flip=True, score_threshold=0.0, soft_nms=True, nms_iou=0.6,
+    detections_per="category", micro_batch=1, checkpoint_activations=True,
 )  # fmt: skip
 RECIPES = {
     "base": _BASE,

@@ -43,6 +43,7 @@ class Recipe:
     layer_decay: float = 1.0
     head_lr_scale: float = 1.0  # for parameters whose name starts with "head"; only without layer decay
     weight_decay: float = 0.05
+    decays: Literal["matrices", "detectron2", "all"] = "matrices"  # which parameters; see harness.optim
     beta1: float = 0.9
     beta2: float = 0.999
     eps: float = 1e-8

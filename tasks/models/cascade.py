@@ -54,7 +54,9 @@ def cascade_mask_rcnn(dim: int, *, classes: int, recipe: DetectionRecipe) -> Con
         roi_head=roi_head,
         train_cfg={
             "rpn": {
-                "assigner": _assigner(0.7, negative=0.3, match_low_quality=True),
+                # The best anchors of an object learn it however little they overlap it, as in detectron2: with a floor
+                # objects below some 17 pixels would have none. Not 0, or objects without any would have them all.
+                "assigner": _assigner(0.7, negative=0.3, floor=1e-6, match_low_quality=True),
                 "sampler": _sampler(256, positive=0.5, add_truth=False),
                 "allowed_border": -1,
                 "pos_weight": -1,
@@ -63,7 +65,7 @@ def cascade_mask_rcnn(dim: int, *, classes: int, recipe: DetectionRecipe) -> Con
             "rpn_proposal": _proposals(per_level=2000),
             "rcnn": [
                 {
-                    "assigner": _assigner(iou, negative=iou, match_low_quality=False),
+                    "assigner": _assigner(iou, negative=iou, floor=iou, match_low_quality=False),
                     "sampler": _sampler(recipe.roi_batch, positive=0.25, add_truth=True),
                     "mask_size": MASK_SIDE,
                     "pos_weight": -1,
@@ -128,12 +130,12 @@ def _extractor(side: int, channels: int) -> dict[str, Any]:
     }
 
 
-def _assigner(positive: float, *, negative: float, match_low_quality: bool) -> dict[str, Any]:
+def _assigner(positive: float, *, negative: float, floor: float, match_low_quality: bool) -> dict[str, Any]:
     return {
         "type": "MaxIoUAssigner",
         "pos_iou_thr": positive,
         "neg_iou_thr": negative,
-        "min_pos_iou": negative,
+        "min_pos_iou": floor,
         "match_low_quality": match_low_quality,
         "ignore_iof_thr": -1,
     }

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     from tasks.detection_recipes import DetectionRecipe
 
+MASKS_AT_ONCE = 256  # the mask head's maps of so many regions: 210 MB a layer with 256 channels
+
 
 class Detector(BaseModel):
     """Backbone, and an MMDetection detector that takes the backbone's last map.
@@ -55,18 +57,21 @@ class Detector(BaseModel):
         """
         if mode == "loss":
             return self.net.loss(self._maps(_square(inputs, self.recipe.image_size)), data_samples)
-        looks = [self._look(images, samples) for images, samples in zip(inputs, data_samples, strict=True)]
-        return [self._record(looks, index) for index in range(len(data_samples[0]))]
+        views = [
+            (self._maps(_square(images, _longest(samples))), [sample.metainfo for sample in samples])
+            for images, samples in zip(inputs, data_samples, strict=True)
+        ]
+        # As in detectron2: half precision in the transformer at most. Boxes and scores rounded to bfloat16 cost AP.
+        with torch.autocast(views[0][0][0].device.type, enabled=False):
+            looks = [self._look([each.float() for each in maps], metas) for maps, metas in views]
+            return [self._record(looks, index) for index in range(len(data_samples[0]))]
 
     def _maps(self, images: Tensor) -> tuple[Tensor, ...]:
         return self.beit3.maps(images, [self._last])
 
-    def _look(self, images: Tensor, samples: list[DetDataSample]) -> _Look:
-        """What is found in one view of each image, before suppression, in pixels of the original images."""
-        metas = [sample.metainfo for sample in samples]
-        # Positions are those of a square with the image in its upper left corner, as in training, whatever its shape.
-        longest = max(max(meta["img_shape"]) for meta in metas)
-        maps = self.net.extract_feat(self._maps(_square(images, longest)))
+    def _look(self, maps: Sequence[Tensor], metas: list[dict[str, Any]]) -> _Look:
+        """Detections in one view of each image before suppression, in pixels of the original images."""
+        maps = self.net.extract_feat(maps)
         rpn, roi = self.net.rpn_head, self.net.roi_head
         proposals = rpn.predict_by_feat(*rpn(maps), batch_img_metas=metas, rescale=False)
         found = roi.predict_bbox(maps, metas, proposals, rcnn_test_cfg=None, rescale=True)
@@ -97,32 +102,36 @@ class Detector(BaseModel):
         if recipe.soft_nms:
             # Always class by class, as it looks at all boxes that are left for each that it picks; mmcv would do so
             # from 10,000 boxes on.
-            suppression |= {"type": "soft_nms", "method": "linear", "min_score": recipe.score_threshold, "split_thr": 1}
+            suppression |= {"type": "soft_nms", "method": "linear", "min_score": recipe.soft_nms_floor, "split_thr": 1}
         boxes, labels = multiclass_nms(
             torch.cat([instances.bboxes for instances in found]).float(),
             torch.cat([instances.scores for instances in found]).float(),
             recipe.score_threshold,
             suppression,
-            recipe.detections,
+            recipe.detections if recipe.detections_per == "image" else -1,
         )
+        if recipe.detections_per == "category":
+            kept = _first_of_each(labels, recipe.detections, classes=len(self.classes))
+            boxes, labels = boxes[kept], labels[kept]
         return boxes[:, :4], boxes[:, 4], labels
 
     def _mask_probabilities(self, looks: Sequence[_Look], index: int, boxes: Tensor, labels: Tensor) -> Tensor:
         """Means over the stages and the views: float [n, side, side], of the pixels in each box."""
         roi = self.net.roi_head
         total = boxes.new_zeros(len(boxes), MASK_SIDE, MASK_SIDE)
-        if not len(boxes):
-            return total
         for look in looks:
             meta = look.metas[index]
             flipped = bool(meta.get("flip"))
             seen = _mirrored(boxes, meta["ori_shape"][1]) if flipped else boxes
             seen = seen * seen.new_tensor(meta["scale_factor"]).repeat(2)
             regions = torch.cat([seen.new_full((len(seen), 1), index), seen], dim=1)
-            each = torch.arange(len(boxes), device=boxes.device)
             for extractor, head in zip(roi.mask_roi_extractor, roi.mask_head, strict=True):
-                mask = head(extractor(look.maps[: extractor.num_inputs], regions))[each, labels].float().sigmoid()
-                total += mask.flip(-1) if flipped else mask
+                for part in torch.arange(len(boxes), device=boxes.device).split(MASKS_AT_ONCE):
+                    masks = head(
+                        extractor(look.maps[: extractor.num_inputs], regions[part])
+                    )  # [n, classes, side, side]
+                    own = masks[torch.arange(len(part), device=part.device), labels[part]].sigmoid()
+                    total[part] += own.flip(-1) if flipped else own
         return total / (len(looks) * len(roi.mask_head))
 
 
@@ -165,6 +174,20 @@ def _in_float32(module: nn.Module, inputs: Any, outputs: Any) -> Any:
 def _square(images: Tensor, side: int) -> Tensor:
     """[…, height, width] padded or cut below and to the right to [..., side, side]."""
     return F.pad(images, (0, side - images.shape[-1], 0, side - images.shape[-2]))
+
+
+def _longest(samples: Sequence[DetDataSample]) -> int:
+    """The longest edge of a batch's images without their padding.
+
+    Positions are those of a square with the image in its upper left corner, as in training, whatever its shape.
+    """
+    return max(max(sample.metainfo["img_shape"]) for sample in samples)
+
+
+def _first_of_each(labels: Tensor, most: int, *, classes: int) -> Tensor:
+    """Rising indices of the first `most` places of each label, labels being [n]."""
+    so_far = F.one_hot(labels, classes).cumsum(0)  # [n, classes]
+    return (so_far.gather(1, labels[:, None])[:, 0] <= most).nonzero()[:, 0]
 
 
 def _mirrored(boxes: Tensor, width: int) -> Tensor:

@@ -7,8 +7,10 @@ import pytest
 import torch
 from torch import nn
 
+import backbones
 from backbones.errors import UsageError
 from backbones.multiway import Multiway
+from backbones.pyramid import SimpleFeaturePyramid
 from harness.optim import (
     StepWrapper,
     adamw,
@@ -63,6 +65,40 @@ def test_learnt_scales_do_not_decay() -> None:
 
     decays = {name: g["weight_decay"] for g in parameter_groups(Retrieval(), RECIPE) for name in g["names"]}
     assert decays == {"beit3.weight": 0.05, "beit3.bias": 0.0, "logit_scale": 0.0}
+
+
+@pytest.mark.parametrize(
+    ("decays", "without"),
+    [
+        # detectron2 spares PyTorch's own norms, which are the transformer's, and with ViTDet's override the positions.
+        ("detectron2", {"norm", "positions"}),
+        ("all", set()),
+    ],
+)
+def test_decay_may_be_detectron2s(decays: str, without: set[str]) -> None:
+    class Detector(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.beit3 = backbones.build("multiway_nano", image_size=64, window=2, global_layers=(5,))
+            self.beit3.freeze_unused_by_images()
+            self.net = SimpleFeaturePyramid(192, 8)
+
+    recipe = dataclasses.replace(RECIPE, decays=decays, weight_decay=0.1)
+    found = {name: group["weight_decay"] for group in parameter_groups(Detector(), recipe) for name in group["names"]}
+    parts = {
+        "beit3.encoder.layers.3.self_attn_layer_norm.A.weight": "norm",
+        "beit3.encoder.layers.3.self_attn.inner_attn_ln.A.bias": "norm",
+        "beit3.encoder.layers.3.ffn.A.ffn_layernorm.bias": "norm",
+        "beit3.encoder.embed_positions.A.weight": "positions",
+        "beit3.relative.3.height": "relative positions",
+        "beit3.encoder.layers.3.self_attn.q_proj.A.bias": "bias",
+        "beit3.vision_embed.proj.weight": "matrix",
+        "net.levels.1.2.weight": "norm of the pyramid",
+        "net.levels.1.2.bias": "norm of the pyramid",
+        "net.levels.1.0.bias": "bias",
+    }
+    for name, part in parts.items():
+        assert found[name] == (0.0 if part in without else 0.1), name
 
 
 def test_schedule_equals_the_official_one(reference_meta: dict) -> None:

@@ -13,6 +13,7 @@ import backbones
 from backbones import openmmlab  # noqa: F401  before MMDetection is imported
 from tasks.coco_detection import CocoDetection
 from tasks.detection_recipes import DetectionRecipe
+from tasks.models import detector
 from tasks.models.cascade import STRIDES, cascade_mask_rcnn
 from tasks.models.detector import Detector
 
@@ -186,6 +187,47 @@ def test_soft_nms_keeps_what_nms_removes() -> None:
     assert soft["scores"].max() == pytest.approx(hard["scores"].max(), rel=1e-5)
 
 
+def test_most_detections_may_be_counted_by_category() -> None:
+    """The best of each category, which leaves COCO's AP as it is: COCOeval counts 100 of each."""
+    soft = dataclasses.replace(RECIPE, soft_nms=True, score_threshold=0.0, soft_nms_floor=0.01)
+    (every,) = predict(build(dataclasses.replace(soft, detections=100_000)), batch((128, 128)))
+    (few,) = predict(build(dataclasses.replace(soft, detections=20, detections_per="category")), batch((128, 128)))
+    for category in CLASSES:
+        expected = every["scores"][every["labels"] == category]
+        assert len(expected) > 20
+        np.testing.assert_array_equal(few["scores"][few["labels"] == category], expected[:20])
+    assert (np.diff(few["scores"]) <= 0).all()
+    assert len(few["masks"]) == 60
+    nothing = dataclasses.replace(RECIPE, score_threshold=0.999, detections_per="category")
+    assert len(predict(build(nothing), batch((128, 128)))[0]["scores"]) == 0
+
+
+def test_masks_in_parts_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = build()
+    (whole,) = predict(model, batch((128, 128)))
+    monkeypatch.setattr(detector, "MASKS_AT_ONCE", 7)
+    (parts,) = predict(model, batch((128, 128)))
+    assert len(whole["masks"]) > 7
+    assert whole["masks"] == parts["masks"]
+
+
+def test_objects_of_few_pixels_have_an_anchor() -> None:
+    from mmdet.registry import TASK_UTILS
+    from mmengine.structures import InstanceData
+
+    rpn = build(dataclasses.replace(RECIPE, masks=False)).net.rpn_head
+    anchors = torch.cat(rpn.prior_generator.grid_priors([(128 // stride,) * 2 for stride in STRIDES], device="cpu"))
+    assigner = TASK_UTILS.build(cascade_mask_rcnn(192, classes=3, recipe=RECIPE).train_cfg.rpn.assigner)
+    corner = torch.cartesian_prod(torch.arange(3), torch.arange(3)) * 40 + torch.rand(9, 2)  # far from each other
+    for side in (4, 8, 12, 16):
+        truth = InstanceData(bboxes=torch.cat([corner, corner + side], dim=1), labels=torch.zeros(9, dtype=torch.long))
+        found = assigner.assign(InstanceData(priors=anchors), truth).gt_inds
+        assert set(found[found > 0].tolist()) == set(range(1, 10))
+    # An object outside all anchors does not take every one of them.
+    outside = InstanceData(bboxes=torch.tensor([[900.0, 900, 905, 905]]), labels=torch.zeros(1, dtype=torch.long))
+    assert not (assigner.assign(InstanceData(priors=anchors), outside).gt_inds > 0).any()
+
+
 def test_boxes_alone() -> None:
     model = build(dataclasses.replace(RECIPE, masks=False))
     assert not any("mask" in name for name, _ in model.net.named_parameters())
@@ -233,6 +275,22 @@ def test_mixed_precision_moves_no_anchor() -> None:
     apart = torch.cdist(torch.from_numpy(corners(found)), anchors, p=float("inf")).min(dim=1).values
     assert len(apart) > 100
     assert apart.max() < 1e-3
+
+
+def test_heads_predict_in_float32() -> None:
+    """The transformer alone computes in half precision: the rest is the same as if given its rounded maps."""
+    model = build()
+    with BFLOAT16():
+        (mixed,) = predict(model, batch((128, 128)))
+    maps = model._maps
+    with BFLOAT16(), torch.inference_mode():
+        rounded = maps(model.data_preprocessor(batch((128, 128)))["inputs"][0])
+    assert rounded[0].abs().max() > 0
+    model._maps = lambda images: rounded
+    (expected,) = predict(model, batch((128, 128)))
+    for name in ("boxes", "scores", "labels"):
+        np.testing.assert_array_equal(mixed[name], expected[name])
+    assert mixed["masks"] == expected["masks"]
 
 
 def test_mixed_precision_finds_the_same() -> None:
