@@ -12,8 +12,9 @@ from mmengine.model import BaseModel
 
 from backbones.linear import packed
 from harness import distributed
+from harness.cores import loader_workers
 from harness.device import autocast, device, precision
-from harness.loading import eval_loader, unbroken
+from harness.loading import Unbroken, eval_loader
 from harness.predictions import PredictionWriter, done, merge
 from harness.progress import bar
 from tasks.adapter import Sample
@@ -50,7 +51,7 @@ def predict(
     mine = todo[distributed.rank() :: distributed.world_size()]
     where = device()
     model.to(where).eval()
-    loader = eval_loader(items, mine, workers=recipe.workers)
+    loader = eval_loader(items, mine, workers=loader_workers(recipe.workers))
     writer = PredictionWriter(parts, rank=distributed.rank())
     try:
         with (
@@ -59,8 +60,9 @@ def predict(
             packed(model),
             autocast(precision(recipe.precision, where), where),
         ):
-            for part, batch in zip(mine, loader, strict=True):
-                data = model.data_preprocessor(unbroken(batch))
+            batches = Unbroken(loader)
+            for part, batch in zip(mine, batches, strict=True):
+                data = model.data_preprocessor(batch)
                 records = model(**data, mode="predict")
                 rows = zip(part, records, strict=True)
                 writer.append({"id": ids[index], **record} for index, record in rows if ids[index] not in have)

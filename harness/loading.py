@@ -8,7 +8,8 @@ resumed run sees what an uninterrupted one would have seen, without saving any g
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -135,8 +136,20 @@ def eval_loader(items: Dataset, batches: Sequence[Sequence[int]], *, workers: in
     )
 
 
-def unbroken(batch: Any) -> Any:
-    """The batch, or its error raised."""
-    if isinstance(batch, InputError):
-        raise batch
-    return batch
+class Unbroken(Iterator):
+    """The batches of a loader, of which one that is an error is raised.
+
+    waited: seconds in which the next batch was not there yet, so far.
+    """
+
+    def __init__(self, batches: Iterable[Any]) -> None:
+        self.waited = 0.0
+        self._batches = iter(batches)
+
+    def __next__(self) -> Any:
+        began = time.monotonic()
+        batch = next(self._batches)
+        self.waited += time.monotonic() - began
+        if isinstance(batch, InputError):
+            raise batch
+        return batch

@@ -11,7 +11,7 @@ from mmengine.runner import BaseLoop, Runner
 from torch.utils.data import DataLoader
 
 from harness import distributed
-from harness.loading import seed_everything, unbroken
+from harness.loading import Unbroken, seed_everything
 
 
 @LOOPS.register_module()
@@ -20,6 +20,8 @@ class StepLoop(BaseLoop):
 
     Logs, schedule, EMA and checkpoints then count optimizer steps whatever the accumulation, and a run can be
     resumed on another number of processes.
+
+    batches: from the start of `run` on; its `waited` are the seconds in which there was no batch to go on with.
     """
 
     def __init__(self, runner: Runner, dataloader: DataLoader, *, max_iters: int, accumulation: int, seed: int) -> None:
@@ -52,9 +54,9 @@ class StepLoop(BaseLoop):
         runner.call_hook("before_train")
         runner.call_hook("before_train_epoch")
         self.dataloader.batch_sampler.start = self._iter
-        batches = iter(self.dataloader) if self._iter < self._max_iters else None
+        self.batches = Unbroken(self.dataloader if self._iter < self._max_iters else ())
         while self._iter < self._max_iters:
-            self._run_step(batches)
+            self._run_step(self.batches)
         runner.call_hook("after_train_epoch")
         runner.call_hook("after_train")
         return runner.model
@@ -67,7 +69,7 @@ class StepLoop(BaseLoop):
             task_model.step = self._iter
         outputs: dict[str, torch.Tensor] = {}
         for part in range(self._accumulation):
-            batch = unbroken(next(batches))
+            batch = next(batches)
             if part == 0:
                 runner.call_hook("before_train_iter", batch_idx=self._iter, data_batch=batch)
             seed_everything(self._seed, self._iter, part, distributed.rank())

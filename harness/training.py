@@ -19,6 +19,7 @@ from mmengine.runner import Runner
 from backbones import weights
 from backbones.errors import InputError, UsageError
 from harness import distributed
+from harness.cores import loader_workers
 from harness.device import device, precision
 from harness.hooks import Checkpoint, FiniteLoss, Schedule, ShowProgress
 from harness.loading import TrainBatches, train_loader
@@ -125,7 +126,7 @@ def fine_tune(
             model.to(where),
             recipe,
             folder=folder,
-            loader=train_loader(items, batches, workers=recipe.workers, seed=seed),
+            loader=train_loader(items, batches, workers=loader_workers(recipe.workers), seed=seed),
             loop={"type": StepLoop, "max_iters": len(rates), "accumulation": parts, "seed": seed},
             wrapper=StepWrapper(
                 adamw(model, recipe),

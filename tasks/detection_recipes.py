@@ -55,7 +55,7 @@ _PAPER = (
 _BASE = DetectionRecipe(
     name="vitdet_base_coco_detection", source=_VITDET.format("b"), image_size=1024, steps=184_375, warmup_steps=250,
     schedule="step", milestones=(8 / 9, 26 / 27), batch_size=64, lr=1e-4, start_lr=1e-7, layer_decay=0.7,
-    weight_decay=0.1, decays="detectron2", drop_path=0.1, micro_batch=2, workers=4,
+    weight_decay=0.1, decays="detectron2", drop_path=0.1, micro_batch=2,
 )  # fmt: skip
 _GIANT = replace(
     _BASE, name="beit3_giant_coco_detection", source=_PAPER.format("COCO"), image_size=1280, steps=0, epochs=20,

@@ -121,19 +121,22 @@ class NLVR2(TaskAdapter):
         from tasks.images import augmented
 
         recipe = setting.recipe
-        return self._items(samples, setting, augmented(recipe.image_size, rand_augment=recipe.rand_augment))
+        transform = augmented(recipe.image_size, rand_augment=recipe.rand_augment)
+        return self._items(samples, setting, transform=transform)
 
     def eval_set(self, samples: Sequence[Sample], setting: Setting) -> Dataset:
         from tasks.images import square
 
-        return self._items(samples, setting, square(setting.recipe.image_size))
+        return self._items(
+            samples, setting, transform=square(setting.recipe.image_size), remembered=8
+        )  # four pairs of images share a sentence
 
-    def _items(self, samples: Sequence[Sample], setting: Setting, transform: Any) -> Dataset:
+    def _items(self, samples: Sequence[Sample], setting: Setting, **options: Any) -> Dataset:
         from tasks.items.statements import StatementItems
         from tasks.text import TextField
 
         text = TextField(tokenizer=setting.tokenizer, length=setting.recipe.max_tokens)
-        return StatementItems(samples, root=setting.root, transform=transform, text=text)
+        return StatementItems(samples, root=setting.root, text=text, **options)
 
     def model(self, backbone: Any, setting: Setting) -> Reasoner:
         from tasks.models.reasoner import Reasoner

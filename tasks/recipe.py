@@ -52,7 +52,7 @@ class Recipe:
     ema_decay: float | None = None  # of the averaged weights that are predicted with
     precision: Literal["auto", "bf16", "fp32"] = "auto"  # auto: bf16 where the device computes in it
     micro_batch: int = 32  # samples per process at once; the rest of the batch is accumulated
-    workers: int = 2  # loader processes per process
+    workers: int | None = None  # loader processes per process; None: by the cores (harness.cores.loader_workers)
     checkpoint_activations: bool = False
 
     def __post_init__(self) -> None:
@@ -62,6 +62,8 @@ class Recipe:
         for name in ("image_size", "micro_batch", *(("batch_size", "lr") if self.trains else ())):
             if getattr(self, name) <= 0:
                 raise UsageError(f"Recipe field {name} must be more than 0, not {getattr(self, name)}.")
+        if self.workers is not None and self.workers < 0:
+            raise UsageError(f"Recipe field workers must not be less than 0, not {self.workers}.")
         if self.epochs and self.steps:
             raise UsageError(
                 f"epochs={self.epochs} and steps={self.steps} are two lengths for one training. Set the other to 0: "

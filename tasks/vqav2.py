@@ -212,21 +212,19 @@ class VQAv2(TaskAdapter):
 
         recipe = setting.recipe
         transform = augmented(recipe.image_size, rand_augment=recipe.rand_augment)
-        return self._items(samples, setting, transform, vocabulary=_vocabulary(setting.root))
+        return self._items(samples, setting, transform=transform, vocabulary=_vocabulary(setting.root))
 
     def eval_set(self, samples: Sequence[Sample], setting: Setting) -> Dataset:
         from tasks.images import square
 
-        return self._items(samples, setting, square(setting.recipe.image_size))
+        return self._items(samples, setting, transform=square(setting.recipe.image_size), remembered=1)
 
-    def _items(
-        self, samples: Sequence[Sample], setting: Setting, transform: Any, vocabulary: Vocabulary | None = None
-    ) -> Dataset:
+    def _items(self, samples: Sequence[Sample], setting: Setting, **options: Any) -> Dataset:
         from tasks.items.questions import QuestionItems
         from tasks.text import TextField
 
         text = TextField(tokenizer=setting.tokenizer, length=setting.recipe.max_tokens)
-        return QuestionItems(samples, root=setting.root, transform=transform, text=text, vocabulary=vocabulary)
+        return QuestionItems(samples, root=setting.root, text=text, **options)
 
     def model(self, backbone: nn.Module, setting: Setting) -> VisualQuestionAnswering:
         from tasks.models.answerer import VisualQuestionAnswering

@@ -62,5 +62,16 @@ def spm(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return train(tmp_path_factory.mktemp("spm") / "nano.spm", pieces=2046)
 
 
+@pytest.fixture
+def decoded(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """The images that items of tasks with text have opened, from here on."""
+    from tasks.items import samples
+
+    opened: list[Path] = []
+    open_image = samples.open_image
+    monkeypatch.setattr(samples, "open_image", lambda path: opened.append(path) or open_image(path))
+    return opened
+
+
 # Makes the smallest backbone train in seconds: four patches, one loader-less process.
 FAST = ("image_size=16", "batch_size=8", "micro_batch=4", "epochs=2", "warmup_epochs=1", "workers=0")

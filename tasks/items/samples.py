@@ -19,13 +19,19 @@ class SampleItems(Dataset):
     Args:
         root: image paths are relative to it.
         transform: image -> float [3, size, size].
+        remembered: how many prepared images are kept for the samples that come next. Neighbours in a split often
+            share their images: 447,793 test questions are about 81,434. Only for a transform without chance.
     """
 
-    def __init__(self, samples: Sequence[Sample], *, root: Path, transform: Callable, text: TextField) -> None:
+    def __init__(
+        self, samples: Sequence[Sample], *, root: Path, transform: Callable, text: TextField, remembered: int = 0
+    ) -> None:
         self.samples = samples
         self._root = root
         self._transform = transform
         self.text = text
+        self._remembered = remembered
+        self._recent: dict[str, Tensor] = {}  # the last used comes last
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -36,4 +42,11 @@ class SampleItems(Dataset):
         Raises:
             InputError: the image is absent or cannot be read.
         """
-        return self._transform(open_image(self._root / path))
+        image = self._recent.pop(path, None)
+        if image is None:
+            image = self._transform(open_image(self._root / path))
+        if self._remembered:
+            self._recent[path] = image
+            if len(self._recent) > self._remembered:
+                del self._recent[next(iter(self._recent))]
+        return image

@@ -2,13 +2,15 @@ from __future__ import annotations
 
 import itertools
 import random
+import time
+from collections.abc import Iterator
 
 import numpy as np
 import torch
 from torch.utils.data import Dataset
 
 from backbones import InputError
-from harness.loading import TrainBatches, eval_loader, train_loader, unbroken
+from harness.loading import TrainBatches, Unbroken, eval_loader, train_loader
 
 
 def keys(size: int, count: int, *, start: int = 0, micro: int = 2, parts: int = 2, rank: int = 0, world: int = 1):
@@ -77,12 +79,23 @@ def test_augmentation_depends_on_the_sample_and_epoch_alone() -> None:
 
 def test_an_error_in_a_loader_process_arrives_as_it_was() -> None:
     for workers in (0, 2):
-        loader = eval_loader(Noisy(broken=5), [[0, 1], [4, 5]], workers=workers)
-        batches = iter(loader)
-        unbroken(next(batches))
+        batches = Unbroken(eval_loader(Noisy(broken=5), [[0, 1], [4, 5]], workers=workers))
+        next(batches)
         try:
-            unbroken(next(batches))
+            next(batches)
         except InputError as error:
             assert str(error) == "image 5 is broken"
         else:
             raise AssertionError("no error")
+
+
+def test_waiting_for_a_batch_is_counted_and_computing_is_not() -> None:
+    def slow() -> Iterator[int]:
+        for number in range(3):
+            time.sleep(0.02)
+            yield number
+
+    batches = Unbroken(slow())
+    for _ in batches:
+        time.sleep(0.1)
+    assert 0.06 <= batches.waited < 0.2

@@ -15,7 +15,9 @@ import harness
 import tasks
 from backbones import InputError, UsageError, weights
 from backbones.multiway import Multiway
+from backbones.tokenizer import Tokenizer
 from harness.cli import main
+from tasks.adapter import Setting
 from tasks.models.reasoner import Reasoner
 from tests import official
 from tests.backbones.test_multiway import SMALL, TOLERANCE, official_config, small
@@ -153,6 +155,17 @@ def test_submission_is_the_file_that_the_official_script_reads(folder: Path, tmp
     assert {
         record["id"]: {"label": record["label"]} for record in ADAPTER.read_official(tmp_path / "back.csv")
     } == predictions
+
+
+def test_evaluation_decodes_an_image_once_for_the_sentences_about_it(
+    folder: Path, spm: Path, decoded: list[Path]
+) -> None:
+    samples = ADAPTER.samples(folder, "dev")  # per set of images: two pairs, each with both sentences
+    setting = Setting(root=folder, recipe=ADAPTER.recipes["nano"], tokenizer=Tokenizer(spm))
+    items = ADAPTER.eval_set(samples, setting)
+    for index in range(len(items)):
+        items[index]
+    assert len(decoded) == len(set(decoded)) == 3 * 2 * 2
 
 
 def test_fine_tunes_predicts_and_scores(folder: Path, spm: Path, tmp_path: Path) -> None:

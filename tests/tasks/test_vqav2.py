@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import shutil
 from pathlib import Path
@@ -226,6 +227,26 @@ def test_evaluation_sees_the_whole_image_with_half_as_mean_and_deviation(folder:
     assert image.shape == (3, 32, 32)
     assert image[:, :, :14].max() < -0.95
     assert image[:, :, 18:].min() > 0.95
+
+
+def test_evaluation_decodes_an_image_once_for_all_its_questions_and_training_every_time(
+    colours: Path, spm: Path, decoded: list[Path]
+) -> None:
+    samples = [twice for sample in ADAPTER.samples(colours, "rest_val")[:4] for twice in (sample, sample)]
+    own = setting(colours, spm)
+    items = ADAPTER.eval_set(samples, own)
+    first, again = items[0]["image"], items[1]["image"]
+    assert first.equal(again)
+    for index in range(2, len(items)):
+        assert items[index]["image"].equal(ADAPTER.eval_set(samples[index : index + 1], own)[0]["image"])
+    images = [sample.inputs["image"] for sample in samples]
+    changes = 1 + sum(left != right for left, right in itertools.pairwise(images))
+    assert changes < len(samples)
+    assert len(decoded) == changes + len(items) - 2  # those of the lone samples too
+    trained = ADAPTER.train_set(ADAPTER.samples(colours, "train")[:1], own)
+    decoded.clear()
+    assert not trained[0]["image"].equal(trained[0]["image"])  # each time another crop
+    assert len(decoded) == 2
 
 
 def test_augmentation_follows_the_recipe(colours: Path, spm: Path) -> None:
