@@ -1,6 +1,10 @@
 """Result rows: one per metric of a run, with everything needed to repeat and to compare it.
 
-`results.csv` has the columns of `ResultRow` in their order. Writers take a lock and replace the file in one move.
+`results.csv` has the columns of `ResultRow` in their order. Writers hold a lock and replace the file in one move.
+
+Files of other versions are read: a column that a file lacks is unknown, and its `schema` is 1 where it has none. A column
+that this version does not know stays in the file as it is, after the others. Before a file's columns change, it is
+copied to `results.schema-N.csv` beside it.
 """
 
 from __future__ import annotations
@@ -8,11 +12,16 @@ from __future__ import annotations
 import csv
 import fcntl
 import os
-from collections.abc import Iterator, Sequence
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, get_type_hints
+
+# Version of the columns and of their meaning; goes up with either.
+# 2: data_sha256 covers inputs, low and high follow from it, train_* and predict_* columns.
+SCHEMA = 2
 
 
 class ResultsError(Exception):
@@ -27,7 +36,11 @@ def _column(doc: str, **options: Any) -> Any:
 
 @dataclass(frozen=True, kw_only=True)
 class ResultRow:
-    """One metric of one run. Empty text and None mean "not known"."""
+    """One metric of one run. Empty text and None mean "not known".
+
+    `weights` and the columns from `recipe` to `train_peak_memory` describe how the weights were made. They are stored in
+    the fine-tuned file (`TRAINED`), so that a row says the same whether `harness run` or `harness predict` made it.
+    """
 
     task: str = _column("adapter name, such as imagenet")
     dataset: str = _column("data set as its authors call it")
@@ -38,39 +51,72 @@ class ResultRow:
     low: float | None = _column("lower end of the 95% bootstrap interval")
     high: float | None = _column("upper end of the 95% bootstrap interval")
     n: int = _column("samples that the metric is over")
+    bootstrap_draws: int | None = _column("draws behind low and high; data_sha256 is their seed", default=None)
     backbone: str = _column("backbone name", default="")
     weights: str = _column("file that fine-tuning started from, or that predicted without it", default="")
     weights_sha256: str = _column("its sha256", default="")
+    released: str = _column("the released BEiT-3 checkpoint whose name `weights` has", default="")
+    finetuned_sha256: str = _column("of the fine-tuned file that predicted; empty when `weights` did", default="")
     parameters: int | None = _column("parameters of backbone and head", default=None)
     resolution: int | None = _column("image side in pixels", default=None)
     tokenizer_sha256: str = _column("of the tokenizer's .spm file, for tasks with text", default="")
-    recipe: str = _column("recipe name; empty when nothing was fine-tuned", default="")
-    recipe_altered: str = _column("recipe fields that were changed, joined by spaces", default="")
-    recipe_sha256: str = _column("of the recipe's fields as JSON", default="")
-    seed: int | None = _column("of training and of the bootstrap", default=None)
-    data_sha256: str = _column("of the split's ids and annotations as JSON lines")
+    recipe: str = _column("name of the fine-tuning recipe; empty when nothing was fine-tuned", default="")
+    recipe_altered: str = _column("fields of it that were changed, joined by spaces", default="")
+    recipe_sha256: str = _column("of its fields as JSON, placement on the machine left out", default="")
+    recipe_deviations: str = _column("where the recipe differs from its source, joined by '; '", default="")
+    seed: int | None = _column("of fine-tuning", default=None)
+    selected: str = _column("how the fine-tuned state was chosen; empty for the last step's", default="")
+    train_steps: int | None = _column("optimizer steps behind the weights", default=None)
+    train_data_sha256: str = _column("as data_sha256, of the training samples", default="")
+    train_images_sha256: str = _column("as images_sha256, of the training samples", default="")
+    train_processes: int | None = _column("processes that fine-tuned", default=None)
+    train_micro_batch: int | None = _column("samples of a process at once in fine-tuning", default=None)
+    train_precision: str = _column("of fine-tuning: bf16, fp16 or fp32", default="")
+    train_device: str = _column("hardware that fine-tuned", default="")
+    train_package: str = _column("version and git commit of the package that fine-tuned", default="")
+    train_libraries: str = _column("as libraries, of fine-tuning", default="")
+    train_seconds: float | None = _column("wall time of fine-tuning, interruptions left out", default=None)
+    train_peak_memory: int | None = _column("as peak_memory, of fine-tuning since its last start", default=None)
+    predict_recipe: str = _column("recipe whose fields shaped the prediction", default="")
+    predict_altered: str = _column("those of them that were changed, joined by spaces", default="")
+    predict_fields: str = _column("all that shape a prediction (sizes, crop, tokens, beams) as JSON", default="")
+    predict_package: str = _column("version and git commit of the package that predicted", default="")
+    predict_libraries: str = _column("as libraries, of prediction", default="")
+    data_sha256: str = _column("of the split's ids, inputs (paths, texts or tokens) and annotations as JSON lines")
+    images_sha256: str = _column("of the split's image files, with --verify-images", default="")
     metric_version: int = _column("goes up when the same predictions would score differently")
     predictions_sha256: str = _column("of the predictions file")
-    package_version: str = _column("of multiway-harness")
+    package_version: str = _column("of the multiway-harness that scored")
     package_commit: str = _column("git commit of the package, '-dirty' with local changes; empty when installed")
     libraries: str = _column("versions of the libraries that move numbers, name=version joined by spaces")
     device: str = _column("hardware that predicted", default="")
-    precision: str = _column("bf16 or fp32", default="")
+    precision: str = _column("of prediction: bf16, fp16 or fp32", default="")
     processes: int | None = _column("processes that predicted", default=None)
-    train_seconds: float | None = _column("wall time of fine-tuning, interruptions left out", default=None)
     predict_seconds: float | None = _column("wall time of prediction", default=None)
     samples_per_second: float | None = _column("of prediction, data loading included", default=None)
-    peak_memory: int | None = _column("bytes: GPU memory on a GPU, else resident memory", default=None)
+    peak_memory: int | None = _column("bytes of prediction: GPU memory on a GPU, else resident memory", default=None)
     started: str = _column("UTC time at which the run began, ISO 8601")
     run_id: str = _column("random name of the run; rows of one run share it")
-    note: str = _column("why there is no value, and what mends it", default="")
+    note: str = _column("why there is no value, and how to get one", default="")
+    schema: int = _column("version of these columns and of their meaning", default=SCHEMA)
 
 
 COLUMNS = tuple(column.name for column in fields(ResultRow))
+# What a fine-tuned file says of itself.
+TRAINED = (
+    "weights", "weights_sha256", "released", "recipe", "recipe_altered", "recipe_sha256", "recipe_deviations", "seed",
+    "selected", *(name for name in COLUMNS if name.startswith("train_")),
+)  # fmt: skip
+# A file without one of these is not of ours.
+_NEEDED = tuple(column.name for column in fields(ResultRow) if column.default is MISSING)
+
+_Cells = Mapping[str, Any]  # a row by column, as text or as the values that become text
 
 
 def write(path: Path, rows: Sequence[ResultRow]) -> None:
     """Add rows to a results file; rows of the same run, split and metric are replaced.
+
+    Rows of other runs keep their cells as they are, those of unknown columns too.
 
     Raises:
         ResultsError: the file is not one of ours, or cannot be written; it is unchanged then.
@@ -78,32 +124,56 @@ def write(path: Path, rows: Sequence[ResultRow]) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with _locked(path):
-            replaced = {_key(row) for row in rows}
-            kept = [row for row in (read(path) if path.exists() else []) if _key(row) not in replaced]
-            _replace(path, [*kept, *rows])
+            columns, cells = _read_cells(path) if path.exists() else (COLUMNS, [])
+            replaced = {_key(asdict(row)) for row in rows}
+            kept = [row for row in cells if _key(row) not in replaced]
+            wanted = columns if set(columns) >= set(COLUMNS) else _with_others(columns)
+            if wanted != columns:
+                _keep_copy(path, schema=max((int(row["schema"]) for row in cells), default=1))
+            _replace(path, wanted, [*kept, *map(asdict, rows)])
     except OSError as error:
         raise ResultsError(
-            f"The results file {path} cannot be written ({error.strerror}). Free some space or mend the folder's "
+            f"The results file {path} cannot be written ({error.strerror}). Free some space or fix the folder's "
             "permissions and run the same command again: nothing that was in the file is lost."
         ) from error
 
 
 def read(path: Path) -> list[ResultRow]:
-    """All rows of a results file, typed.
+    """All rows of a results file, typed; unknown columns are left out.
 
     Raises:
-        ResultsError: other columns than ours, or a value of another type.
+        ResultsError: not a results file of ours, or a value of another type.
     """
+    columns, cells = _read_cells(path)
+    types = get_type_hints(ResultRow)
+    known = [name for name in COLUMNS if name in columns or name == "schema"]
+    return [ResultRow(**{name: _typed(path, name, row[name], types[name]) for name in known}) for row in cells]
+
+
+def _read_cells(path: Path) -> tuple[tuple[str, ...], list[dict[str, str]]]:
+    """The columns of a results file, and its rows; those written before `schema` existed have 1 there."""
     with path.open(newline="", encoding="utf-8") as file:
-        reader = csv.DictReader(file)
-        if tuple(reader.fieldnames or ()) != COLUMNS:
+        reader = csv.DictReader(file, restval="")
+        columns = tuple(reader.fieldnames or ())
+        if absent := [name for name in _NEEDED if name not in columns]:
             raise ResultsError(
-                f"{path} does not have the columns of this version's results. Move it away, or give another --out."
+                f"{path} is not a results file: it has no column {', '.join(absent[:3])}. Move it away, or give "
+                "another --out."
             )
-        types = get_type_hints(ResultRow)
-        return [
-            ResultRow(**{name: _typed(path, name, text, types[name]) for name, text in row.items()}) for row in reader
-        ]
+        rows = list(reader)
+    for number, row in enumerate(rows, 1):
+        if None in row:
+            raise ResultsError(
+                f"{path}, row {number} has more cells than there are columns. Fix or remove that row: a comma in a "
+                "text needs quotation marks around the text."
+            )
+        row["schema"] = row.get("schema") or "1"
+    return columns, rows
+
+
+def _with_others(columns: Sequence[str]) -> tuple[str, ...]:
+    """Our columns in their order, then a file's own."""
+    return (*COLUMNS, *(name for name in columns if name not in COLUMNS))
 
 
 def _typed(path: Path, name: str, text: str, kind: Any) -> Any:
@@ -115,21 +185,29 @@ def _typed(path: Path, name: str, text: str, kind: Any) -> Any:
         return int(text) if kind in (int, int | None) else float(text)
     except ValueError:
         raise ResultsError(
-            f"{path}: column {name} holds {text!r}, which is not a number. Mend or remove that row."
+            f"{path}: column {name} holds {text!r}, which is not a number. Fix or remove that row."
         ) from None
 
 
-def _key(row: ResultRow) -> tuple[str, str, str, str]:
-    return row.run_id, row.task, row.split, row.metric
+def _key(row: _Cells) -> tuple[str, str, str, str]:
+    return row["run_id"], row["task"], row["split"], row["metric"]
 
 
-def _replace(path: Path, rows: Sequence[ResultRow]) -> None:
+def _keep_copy(path: Path, *, schema: int) -> None:
+    """Copy a file to a name that is still free."""
+    stem = f"{path.stem}.schema-{schema}"
+    names = (stem if number == 1 else f"{stem}.{number}" for number in range(1, 1_000_000))
+    free = next(path.with_name(name + path.suffix) for name in names if not path.with_name(name + path.suffix).exists())
+    shutil.copy2(path, free)
+
+
+def _replace(path: Path, columns: Sequence[str], rows: Sequence[_Cells]) -> None:
     partial = path.with_name(path.name + ".partial")
     try:
         with partial.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, COLUMNS)
+            writer = csv.DictWriter(file, columns)
             writer.writeheader()
-            writer.writerows(asdict(row) for row in rows)
+            writer.writerows(rows)
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
