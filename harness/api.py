@@ -59,17 +59,18 @@ def _run_one(experiment: Experiment, results: Path, log: Sequence[str], show: in
     _require_no_leak(experiment, train, test)
     _require_batch(experiment)
     files = _digests(experiment)
-    data = {name: provenance.data_sha256(samples) for name, samples in (("train", train), ("test", test))}
+    data = {"train": _data_sha256(experiment, train), "test": _data_sha256(experiment, test)}
     with opened(experiment.folder, experiment.identity(**files, data=data, stage="run")) as work:
         note(f"{adapter.name}: {len(train)} training and {len(test)} {experiment.split} samples -> {work.folder}")
-        origin = {
-            **files,
-            "recipe": experiment.recipe.name,
-            "recipe_altered": " ".join(experiment.altered),
-            "recipe_sha256": provenance.recipe_sha256(experiment.recipe),
-        }
+        origin: dict[str, Any] = dict(files)
         weights = experiment.weights
         if train:
+            origin |= {
+                "recipe": experiment.recipe.name,
+                "recipe_altered": " ".join(experiment.altered),
+                "recipe_sha256": provenance.recipe_sha256(experiment.recipe),
+                "seed": experiment.seed,
+            }
             trained = _fine_tune(experiment, work, train, log)
             weights = trained.weights
             origin["train_seconds"] = round(trained.seconds, 1)
@@ -116,6 +117,10 @@ def _require_batch(experiment: Experiment) -> None:
         accumulation(experiment.recipe, processes=distributed.world_size(), whole_batch=whole)
 
 
+def _data_sha256(experiment: Experiment, samples: Sequence[Sample]) -> str:
+    return provenance.data_sha256(experiment.adapter, samples, experiment.data)
+
+
 def _digests(experiment: Experiment) -> dict[str, str]:
     return {
         "weights_sha256": weight_files.sha256(experiment.weights) if experiment.weights else "",
@@ -135,7 +140,7 @@ def predict(
     distributed.start()
     samples = experiment.samples(experiment.split)
     files = _digests(experiment)
-    data = {"test": provenance.data_sha256(samples)}
+    data = {"test": _data_sha256(experiment, samples)}
     with opened(experiment.folder, experiment.identity(**files, data=data, stage="predict")) as work:
         return _predict(experiment, work, samples, experiment.weights, files)
 
@@ -147,7 +152,6 @@ def score(
     data: str | Path,
     split: str | None = None,
     limit: int | None = None,
-    seed: int = 0,
     results: str | Path | None = None,
     classes: str | Path | None = None,
 ) -> list[ResultRow]:
@@ -159,13 +163,14 @@ def score(
     """
     adapter = registry.get(task)
     split = split or adapter.eval_split
-    samples = limited(adapter, _samples(adapter, data, split), limit)
+    root = adapter.data_folder(Path(data))
+    samples = limited(adapter, adapter.samples(root, split), limit)
     if not adapter.split(split).labels:
         raise UsageError(
             f"The truth of {task}'s split {split} is not public ({adapter.split(split).server} scores it). Write the "
             f"file for the server: harness submit {task} {predictions} --data {data} --split {split}."
         )
-    scores = score_file(Path(predictions), adapter, samples, split=split, seed=seed)
+    scores = score_file(Path(predictions), adapter, samples, root=root, split=split)
     if classes is not None:
         if not scores.classes:
             raise UsageError(f"Task {task} has no metrics of single classes: leave --classes out.")
@@ -263,7 +268,7 @@ def _score(
 ) -> list[ResultRow]:
     rows: list[ResultRow] = []
     if distributed.rank() == 0:
-        scores = score_file(path, experiment.adapter, samples, split=experiment.split, seed=experiment.seed)
+        scores = score_file(path, experiment.adapter, samples, root=experiment.data, split=experiment.split)
         rows = scores.rows
         write_json(work.result, [asdict(row) for row in rows])
         if scores.classes:

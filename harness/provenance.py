@@ -7,11 +7,11 @@ import hashlib
 import json
 import subprocess
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from importlib import metadata
 from pathlib import Path
 
-from tasks.adapter import Sample
+from tasks.adapter import Sample, TaskAdapter
 from tasks.recipe import Recipe
 
 PACKAGE = "multiway-harness"
@@ -20,6 +20,8 @@ LIBRARIES = (
     "torch", "torchvision", "timm", "pillow", "numpy", "mmengine", "mmcv-lite", "mmdet", "mmsegmentation",
     "sentencepiece", "pycocoevalcap", "pycocotools", "faster-coco-eval",
 )  # fmt: skip
+
+_LINES = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
 
 
 def new_run() -> tuple[str, str]:
@@ -62,11 +64,16 @@ def library_versions() -> str:
     return " ".join(found)
 
 
-def data_sha256(samples: Sequence[Sample]) -> str:
-    """Hash of a split's ids and annotations, in order. Image files are not read."""
+def data_sha256(adapter: TaskAdapter, samples: Iterable[Sample], root: Path) -> str:
+    """Hash of a split's ids, inputs and annotations, in order. Image files are not read (see `harness.images`).
+
+    It is that of the lines `json.dumps([id, inputs, annotation], sort_keys=True, separators=(",", ":"))`, with
+    `TaskAdapter.hashed_inputs` for the inputs, so that it does not depend on where the data folder lies.
+    """
     digest = hashlib.sha256()
     for sample in samples:
-        digest.update(_canonical([sample.id, sample.annotation]) + b"\n")
+        line = _LINES.encode([sample.id, adapter.hashed_inputs(sample, root), sample.annotation])
+        digest.update(line.encode() + b"\n")
     return digest.hexdigest()
 
 

@@ -13,7 +13,7 @@ from harness.predictions import exactly_once, read
 from leaderboards.class_rows import ClassRow
 from leaderboards.rows import ResultRow
 from tasks.adapter import Sample, TaskAdapter
-from tasks.statistics import Measurement
+from tasks.statistics import RESAMPLES, Measurement, seed_of
 
 
 @dataclass(frozen=True)
@@ -24,38 +24,44 @@ class Scores:
     classes: list[ClassRow]
 
 
-def score_file(path: Path, adapter: TaskAdapter, samples: Sequence[Sample], *, split: str, seed: int) -> Scores:
+def score_file(path: Path, adapter: TaskAdapter, samples: Sequence[Sample], *, root: Path, split: str) -> Scores:
     """Score one predictions file: a row per metric, with 95% bootstrap intervals.
 
-    The rows take up what the prediction stage says of itself (`origin_of`), its run's name and start included.
+    The rows contain what the prediction stage says of itself (`origin_of`), its run's name and start included. The
+    bootstrap is seeded by the data hash: neither the run nor its seed moves an interval.
+
+    Args:
+        root: the task's data folder, which the samples are of.
 
     Raises:
         InputError: unreadable predictions, or not each sample once.
     """
     measurements = adapter.score(read_predictions(path, adapter, samples), samples)
     run_id, started = provenance.new_run()
+    data_sha256 = provenance.data_sha256(adapter, samples, root)
     common = {
         "task": adapter.name,
         "dataset": adapter.dataset,
         "split": split,
-        "data_sha256": provenance.data_sha256(samples),
+        "data_sha256": data_sha256,
         "predictions_sha256": provenance.predictions_sha256(path),
         "package_version": provenance.package_version(),
         "package_commit": provenance.package_commit(),
         "libraries": provenance.library_versions(),
         "started": started,
         "run_id": run_id,
-        "seed": seed,
         **origin_of(path),
     }
     scores = Scores([], [])
     for measurement in measurements:
         metric = adapter.metric(measurement.metric)
-        numbers = {"metric": metric.name, "unit": metric.unit, "n": measurement.samples, **_numbers(measurement, seed)}
+        numbers = {"metric": metric.name, "unit": metric.unit, "n": measurement.samples}
+        numbers |= _numbers(measurement, seed_of(data_sha256))
         if measurement.of:
             scores.classes.append(ClassRow(of=measurement.of, **numbers))
         else:
-            scores.rows.append(ResultRow(metric_version=metric.version, **numbers, **common))
+            drawn = None if measurement.unavailable else RESAMPLES
+            scores.rows.append(ResultRow(metric_version=metric.version, bootstrap_draws=drawn, **numbers, **common))
     return scores
 
 

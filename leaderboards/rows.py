@@ -2,7 +2,7 @@
 
 `results.csv` has the columns of `ResultRow` in their order. Writers hold a lock and replace the file in one move.
 
-Files of other versions are read: a column that a file lacks is unknown, and its `schema` is 1 where it has none. A column
+Files of other versions are read: a column that a file lacks is unknown, and `schema` is 1 where it is absent. A column
 that this version does not know stays in the file as it is, after the others. Before a file's columns change, it is
 copied to `results.schema-N.csv` beside it.
 """
@@ -38,7 +38,7 @@ def _column(doc: str, **options: Any) -> Any:
 class ResultRow:
     """One metric of one run. Empty text and None mean "not known".
 
-    `weights` and the columns from `recipe` to `train_peak_memory` describe how the weights were made. They are stored in
+    `weights` and the columns from `recipe` to `train_peak_memory` say how the weights were made. They are stored in
     the fine-tuned file (`TRAINED`), so that a row says the same whether `harness run` or `harness predict` made it.
     """
 
@@ -129,7 +129,7 @@ def write(path: Path, rows: Sequence[ResultRow]) -> None:
             kept = [row for row in cells if _key(row) not in replaced]
             wanted = columns if set(columns) >= set(COLUMNS) else _with_others(columns)
             if wanted != columns:
-                _keep_copy(path, schema=max((int(row["schema"]) for row in cells), default=1))
+                _keep_copy(path, schema=max((_typed(path, "schema", row["schema"], int) for row in cells), default=1))
             _replace(path, wanted, [*kept, *map(asdict, rows)])
     except OSError as error:
         raise ResultsError(

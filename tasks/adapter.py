@@ -232,6 +232,14 @@ class TaskAdapter(ABC):
         """What may not be in training and in a scored split at once: the sample itself, or the image it is about."""
         return sample.id
 
+    def hashed_inputs(self, sample: Sample, root: Path) -> Any:
+        """JSON-able inputs of a sample for the data hash: image paths, texts or token ids.
+
+        Paths are relative to the data folder `root`, so that the hash does not depend on where it lies; objects that
+        all samples share (vocabularies, class names) are left out.
+        """
+        return sample.inputs
+
     def limited(self, samples: Sequence[Sample], limit: int) -> list[Sample]:
         """`limit` samples evenly spaced: class folders are sorted, so the first ones would be one class."""
         return [samples[index * len(samples) // limit] for index in range(limit)]

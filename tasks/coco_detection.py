@@ -146,6 +146,9 @@ class CocoDetection(TaskAdapter):
         """
         return list(coco_instances.read_categories(_class_file(root)).items())
 
+    def hashed_inputs(self, sample: Sample, root: Path) -> Any:
+        return {name: value for name, value in sample.inputs.items() if name != "categories"}
+
     def source(self, sample: Sample) -> str:
         return sample.inputs["image"]
 

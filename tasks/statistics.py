@@ -38,8 +38,9 @@ class Measurement:
     def interval(self, *, seed: int, resamples: int = RESAMPLES, level: float = 0.95) -> tuple[float, float]:
         """Percentile bootstrap interval (Efron 1979) over the units.
 
-        The same seed draws the same units for every metric with as many of them, so metrics of one run, and
-        two runs on one split, can be compared draw by draw.
+        The same seed draws the same units for every metric with as many of them. Scoring takes the split's data hash
+        (`seed_of`), so draw number k of any two runs on one split, whoever made them, has the same units: their
+        difference can be computed draw by draw.
         """
         rng = np.random.default_rng(seed)
         draws = [
@@ -49,6 +50,11 @@ class Measurement:
         tail = 100 * (1 - level) / 2
         low, high = np.nanpercentile(draws, [tail, 100 - tail])
         return float(low), float(high)
+
+
+def seed_of(data_sha256: str) -> int:
+    """The seed of the bootstrap draws over data with this hash (hex digits)."""
+    return int(data_sha256, 16)
 
 
 def remembered(compute: Callable[[np.ndarray], np.ndarray]) -> Callable[[np.ndarray], np.ndarray]:

@@ -207,6 +207,9 @@ class VQAv2(TaskAdapter):
             for sample in vqa_data.read_index(root, name, vocabulary, labelled=labelled)
         ]
 
+    def hashed_inputs(self, sample: Sample, root: Path) -> Any:
+        return {name: value for name, value in sample.inputs.items() if name != "vocabulary"}
+
     def train_set(self, samples: Sequence[Sample], setting: Setting) -> Dataset:
         from tasks.images import augmented
 

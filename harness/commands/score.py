@@ -16,7 +16,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", required=True, metavar="ROOT")
     parser.add_argument("--split", help="which split they are of (default: the task's)")
     parser.add_argument("--limit", type=int, metavar="N", help="as in the prediction")
-    parser.add_argument("--seed", type=int, default=0, help="of the bootstrap")
     parser.add_argument("--results", metavar="FILE", help="a results.csv to add the rows to")
     parser.add_argument("--classes", metavar="FILE", help="a .csv for the metrics of single classes")
 
@@ -30,7 +29,6 @@ def run(args: argparse.Namespace) -> Answer:
         data=args.data,
         split=args.split,
         limit=args.limit,
-        seed=args.seed,
         results=args.results,
         classes=args.classes,
     )

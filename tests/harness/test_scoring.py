@@ -8,8 +8,10 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+import harness
 import tasks
 from harness.cli import main
+from tasks.statistics import mean
 from tests import detections, instances, label_maps
 from tests.harness.test_cli import told
 from tests.instances import entries, found
@@ -83,3 +85,19 @@ def test_a_task_without_such_metrics_says_so(colours: Path, tmp_path: Path, caps
     assert main(["score", "imagenet", str(path), "--data", str(colours), "--classes", str(file)]) == 2
     assert "Task imagenet has no metrics of single classes: leave --classes out." in told(capsys)
     assert not file.exists()
+
+
+def test_draws_follow_from_the_data_alone(colours: Path, tmp_path: Path) -> None:
+    """Neither the run nor its seed moves an interval."""
+    samples = tasks.get("imagenet").samples(colours, "val")
+    path = tmp_path / "val.jsonl"
+    path.write_text("".join(json.dumps({"id": s.id, "top": [n % 3]}) + "\n" for n, s in enumerate(samples)))
+    first = harness.score("imagenet", path, data=colours)[0]
+    hits = [n % 3 == sample.annotation["label"] for n, sample in enumerate(samples)]
+    expected = mean("top1", hits).interval(seed=int(first.data_sha256, 16))
+    assert (first.low, first.high) == expected
+    assert (first.bootstrap_draws, first.seed) == (1000, None)
+    (tmp_path / "val.json").write_text(json.dumps({"seed": 5, "run_id": "other"}))
+    second = harness.score("imagenet", path, data=colours)[0]
+    assert (second.seed, second.run_id) == (5, "other")
+    assert (second.low, second.high) == expected

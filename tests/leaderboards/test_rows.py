@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from leaderboards.rows import COLUMNS, ResultRow, ResultsError, read, write
+from leaderboards.rows import COLUMNS, SCHEMA, ResultRow, ResultsError, read, write
 
 ROW = ResultRow(
     task="imagenet",
@@ -63,12 +63,115 @@ def test_every_column_is_documented() -> None:
     assert all(column.metadata["doc"] for column in dataclasses.fields(ResultRow))
 
 
-def test_a_foreign_file_is_refused_and_unchanged(tmp_path: Path) -> None:
+def test_an_unknown_file_is_refused_and_unchanged(tmp_path: Path) -> None:
     path = tmp_path / "results.csv"
     path.write_text("model,top1\nvit,80\n")
-    with pytest.raises(ResultsError, match="does not have the columns"):
+    with pytest.raises(ResultsError, match="is not a results file"):
         write(path, [ROW])
     assert path.read_text() == "model,top1\nvit,80\n"
+    assert not list(tmp_path.glob("*schema*"))
+
+
+# The columns of the first version, and a row of it.
+OLD = {
+    "task": "imagenet", "dataset": "ImageNet-1K, 2012", "split": "val", "metric": "top1", "unit": "percent",
+    "value": "85.4", "low": "85.1", "high": "85.70", "n": "50000", "backbone": "beit3_base_patch16_224",
+    "weights": "beit3.pth", "weights_sha256": "w", "parameters": "87", "resolution": "224", "tokenizer_sha256": "",
+    "recipe": "base", "recipe_altered": "lr", "recipe_sha256": "r", "seed": "3", "data_sha256": "d",
+    "metric_version": "1", "predictions_sha256": "p", "package_version": "0.1.0", "package_commit": "",
+    "libraries": "torch=2.11.0", "device": "CPU", "precision": "bf16", "processes": "1", "train_seconds": "5.5",
+    "predict_seconds": "1.5", "samples_per_second": "8.0", "peak_memory": "99", "started": "2026", "run_id": "old",
+    "note": "",
+}  # fmt: skip
+
+
+def write_cells(path: Path, cells: dict[str, str]) -> bytes:
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(cells))
+        writer.writeheader()
+        writer.writerow(cells)
+    return path.read_bytes()
+
+
+def test_a_file_of_the_first_version_is_read(tmp_path: Path) -> None:
+    write_cells(tmp_path / "results.csv", OLD)
+    (row,) = read(tmp_path / "results.csv")
+    assert (row.value, row.n, row.seed, row.weights, row.train_seconds) == (85.4, 50_000, 3, "beit3.pth", 5.5)
+    assert (row.schema, row.finetuned_sha256, row.train_processes, row.bootstrap_draws) == (1, "", None, None)
+
+
+def test_a_new_row_in_an_old_file_leaves_the_old_row_and_a_copy(tmp_path: Path) -> None:
+    path = tmp_path / "results.csv"
+    before = write_cells(path, OLD)
+    write(path, [ROW])
+    assert [(row.run_id, row.schema) for row in read(path)] == [("old", 1), ("first", SCHEMA)]
+    assert next(csv.reader(path.open())) == list(COLUMNS)
+    first = next(csv.DictReader(path.open()))
+    assert {name: first[name] for name in OLD} == OLD  # to the letter: 85.70 too
+    assert (tmp_path / "results.schema-1.csv").read_bytes() == before
+    write(path, [of_run("second")])  # the columns are today's now
+    assert len(list(tmp_path.glob("*schema*"))) == 1
+
+
+def test_a_copy_never_replaces_another(tmp_path: Path) -> None:
+    path = tmp_path / "results.csv"
+    for run in ("one", "two"):
+        write_cells(path, OLD | {"run_id": run})
+        write(path, [ROW])
+    copies = [read(tmp_path / name)[0].run_id for name in ("results.schema-1.csv", "results.schema-1.2.csv")]
+    assert copies == ["one", "two"]
+
+
+def test_columns_of_a_newer_version_stay(tmp_path: Path) -> None:
+    path = tmp_path / "results.csv"
+    write(path, [ROW, of_run("second")])
+    with path.open(newline="") as file:
+        rows = [row | {"energy": "7 J", "schema": "99"} for row in csv.DictReader(file)]
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, ["energy", *COLUMNS])
+        writer.writeheader()
+        writer.writerows(rows)
+    assert [row.schema for row in read(path)] == [99, 99]
+    write(path, [of_run("first", value=86.0)])
+    found = list(csv.DictReader(path.open()))
+    assert [(row["run_id"], row["energy"], row["schema"]) for row in found] == [
+        ("second", "7 J", "99"),
+        ("first", "", str(SCHEMA)),
+    ]
+    assert next(iter(found[0])) == "energy"  # nor has their order changed
+    assert not list(tmp_path.glob("*schema*"))
+
+
+def test_a_newer_file_without_one_of_our_columns_is_copied_before_it_changes(tmp_path: Path) -> None:
+    path = tmp_path / "results.csv"
+    before = write_cells(path, OLD | {"energy": "7 J", "schema": "99"})
+    write(path, [ROW])
+    assert next(csv.reader(path.open())) == [*COLUMNS, "energy"]
+    assert next(csv.DictReader(path.open()))["energy"] == "7 J"
+    assert (tmp_path / "results.schema-99.csv").read_bytes() == before
+
+
+def test_a_row_with_too_many_cells_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "results.csv"
+    write(path, [ROW])
+    path.write_text(path.read_text().replace('"ImageNet-1K, 2012"', "ImageNet-1K, 2012"))
+    before = path.read_bytes()
+    with pytest.raises(ResultsError, match="row 1 has more cells"):
+        write(path, [of_run("second")])
+    assert path.read_bytes() == before
+
+
+def test_every_column_that_a_file_needs_was_in_the_first_version() -> None:
+    """A column without a default would make every older file unreadable."""
+    needed = {column.name for column in dataclasses.fields(ResultRow) if column.default is dataclasses.MISSING}
+    assert needed <= set(OLD)
+
+
+def test_reading_rows_imports_nothing_heavy() -> None:
+    code = (
+        "import sys, leaderboards.rows; assert not {'numpy', 'pandas', 'torch', 'tasks', 'harness'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], check=True)
 
 
 def test_a_damaged_number_is_named(tmp_path: Path) -> None:

@@ -32,14 +32,14 @@ def test_samples_are_the_images_by_name(folder: Path) -> None:
 
 
 def test_the_data_hash_covers_the_label_maps_and_not_where_they_lie(folder: Path, tmp_path: Path) -> None:
-    before = provenance.data_sha256(ADAPTER.samples(folder, "val"))
+    before = provenance.data_sha256(ADAPTER, ADAPTER.samples(folder, "val"), folder)
     moved = Path(shutil.copytree(folder, tmp_path / "elsewhere"))
-    assert provenance.data_sha256(ADAPTER.samples(moved, "val")) == before
+    assert provenance.data_sha256(ADAPTER, ADAPTER.samples(moved, "val"), moved) == before
     map_file = moved / "annotations/validation/ADE_val_00000002.png"
     ids = np.array(Image.open(map_file))
     ids[0, 0] = (ids[0, 0] + 1) % 4
     save(map_file, ids)
-    assert provenance.data_sha256(ADAPTER.samples(moved, "val")) != before
+    assert provenance.data_sha256(ADAPTER, ADAPTER.samples(moved, "val"), moved) != before
 
 
 @pytest.mark.parametrize("place", ["release_test/testing", "../release_test/testing", "images/testing"])
