@@ -100,14 +100,22 @@ def _fine_tune(experiment: Experiment, work: WorkDir, samples: Sequence[Sample],
 def _require_no_leak(experiment: Experiment, train: Sequence[Sample], test: Sequence[Sample]) -> None:
     """What is trained on must not be scored, unless the training split itself was asked for."""
     adapter = experiment.adapter
-    trained = {adapter.source(sample) for sample in train}
-    shared = [sample.id for sample in test if adapter.source(sample) in trained]
-    if shared and experiment.split != adapter.train_split:
+    if experiment.split == adapter.train_split:
+        return
+    shared = distributed.from_main(_shared(adapter, train, test) if distributed.rank() == 0 else None)
+    if shared:
         raise UsageError(
             f"{len(shared):,} of the {len(test):,} samples of {adapter.name}'s split {experiment.split} are in its "
             f"training split too, such as {shared[0]}: the score would be worth nothing. Take --split "
             f"{adapter.eval_split}, or predict with weights that were trained on other data (`harness predict`)."
         )
+
+
+def _shared(adapter: TaskAdapter, train: Sequence[Sample], test: Sequence[Sample]) -> list[str]:
+    """Ids of test samples that are trained on; of the two sets the smaller one is held in memory."""
+    tested = {adapter.source(sample) for sample in test}
+    trained = {source for source in (adapter.source(sample) for sample in train) if source in tested}
+    return [sample.id for sample in test if adapter.source(sample) in trained] if trained else []
 
 
 def _require_batch(experiment: Experiment) -> None:
@@ -118,7 +126,10 @@ def _require_batch(experiment: Experiment) -> None:
 
 
 def _data_sha256(experiment: Experiment, samples: Sequence[Sample]) -> str:
-    return provenance.data_sha256(experiment.adapter, samples, experiment.data)
+    """Hash of a split; one process goes through the samples."""
+    if distributed.rank() != 0:
+        return distributed.from_main(None)
+    return distributed.from_main(provenance.data_sha256(experiment.adapter, samples, experiment.data))
 
 
 def _digests(experiment: Experiment) -> dict[str, str]:
@@ -212,7 +223,7 @@ def submit(
     return targets
 
 
-def _samples(adapter: TaskAdapter, data: str | Path, split: str) -> list[Sample]:
+def _samples(adapter: TaskAdapter, data: str | Path, split: str) -> Sequence[Sample]:
     adapter.split(split)
     return adapter.samples(adapter.data_folder(Path(data)), split)
 

@@ -12,7 +12,6 @@ import backbones
 import tasks
 from backbones.errors import UsageError, unknown
 from backbones.tokenizer import Tokenizer
-from harness.progress import note
 from tasks.adapter import Sample, Setting, TaskAdapter
 from tasks.recipe import Recipe, changed
 
@@ -38,9 +37,11 @@ class Experiment:
     limit: int | None
     folder: Path
 
-    def samples(self, split: str) -> list[Sample]:
-        """The samples of a split, or `limit` of them."""
-        return limited(self.adapter, self.adapter.samples(self.data, split), self.limit)
+    def samples(self, split: str) -> Sequence[Sample]:
+        """The samples of a split, or `limit` of them; read once on each node, so every process has to ask."""
+        from harness.node_samples import once_per_node
+
+        return once_per_node(lambda: limited(self.adapter, self.adapter.samples(self.data, split), self.limit))
 
     @cached_property
     def setting(self) -> Setting:
@@ -59,15 +60,17 @@ class Experiment:
         """The task model without weights from a file; the seed decides the random ones."""
         import torch
 
-        options = _backbone_options(self.adapter, self.backbone, self.recipe)
-        native = backbones.native_patch(self.backbone)
         torch.manual_seed(self.seed)
-        backbone = backbones.build(self.backbone, **options)
-        if backbone.patch_size != native:
-            note(
-                f"{self.backbone}: patches of {native} pixels and their positions are resized to "
-                f"{backbone.patch_size}, which the heads of {self.adapter.name} need"
-            )
+        own = {}
+        if not self.backbone.startswith(backbones.TIMM):
+            own = self.adapter.backbone_options(self.recipe, layers=backbones.config(self.backbone).layers)
+        backbone = backbones.build(
+            self.backbone,
+            image_size=self.recipe.image_size,
+            drop_path=self.recipe.drop_path,
+            checkpoint_activations=self.recipe.checkpoint_activations,
+            **own,
+        )
         return self.adapter.model(backbone, self.setting)
 
     def identity(
@@ -130,8 +133,6 @@ def plan(
     adapter.split(split)
     if limit is not None and limit < 1:
         raise UsageError(f"--limit takes a number of samples from 1, not {limit}.")
-    skeleton = backbones.skeleton(backbone, **_backbone_options(adapter, backbone, altered))
-    adapter.require_backbone(skeleton, altered)
     folder = adapter.data_folder(Path(data))
     if not altered.trains and weights is None:
         raise UsageError(f"Recipe {altered.name} does not fine-tune: {task} needs --weights with backbone and head.")
@@ -149,15 +150,6 @@ def plan(
         limit=limit,
         folder=Path(out) / adapter.name / folder_name,
     )
-
-
-def _backbone_options(adapter: TaskAdapter, backbone: str, recipe: Recipe) -> dict[str, Any]:
-    return {
-        "image_size": recipe.image_size,
-        "drop_path": recipe.drop_path,
-        "checkpoint_activations": recipe.checkpoint_activations,
-        **adapter.backbone_options(recipe, layers=backbones.num_layers(backbone)),
-    }
 
 
 def _recipe(adapter: TaskAdapter, name: str) -> Recipe:
@@ -185,6 +177,6 @@ def _tokenizer(
     )
 
 
-def limited(adapter: TaskAdapter, samples: list[Sample], limit: int | None) -> list[Sample]:
+def limited(adapter: TaskAdapter, samples: Sequence[Sample], limit: int | None) -> Sequence[Sample]:
     """All samples, or `limit` of them as the task chooses."""
     return samples if limit is None or limit >= len(samples) else adapter.limited(samples, limit)

@@ -109,6 +109,11 @@ class Sample(NamedTuple):
     annotation: Any  # JSON-able truth; None when it is not public
 
 
+def chosen(samples: Sequence[Sample], which: Sequence[int]) -> Sequence[Sample]:
+    """Some of the samples, in the order that is asked for; compact ones (`tasks.packing`) stay so."""
+    return samples.chosen(which) if hasattr(samples, "chosen") else [samples[index] for index in which]
+
+
 class Submission(NamedTuple):
     """A file for a test server."""
 
@@ -153,8 +158,11 @@ class TaskAdapter(ABC):
         """What is in the data folder and what is missing or wrong; `decode` opens every image too."""
 
     @abstractmethod
-    def samples(self, root: Path, split: str) -> list[Sample]:
+    def samples(self, root: Path, split: str) -> Sequence[Sample]:
         """The samples of a split in a fixed order, without opening images.
+
+        A list, or for millions of samples a sequence that makes each when it is asked for (`tasks.packing`). One
+        process of each node calls it, and the others get what it returns.
 
         Raises:
             InputError: the folder or an annotation is missing or wrong.
@@ -190,16 +198,6 @@ class TaskAdapter(ABC):
     def backbone_options(self, recipe: Recipe, *, layers: int) -> dict[str, Any]:
         """Fields of `MultiwayConfig` that the task sets, besides image size and drop path, for so many layers."""
         return {}
-
-    def require_backbone(self, backbone: nn.Module, recipe: Recipe) -> None:  # noqa: B027  most tasks take any
-        """Check that the recipe's model can be made on a backbone. Asked before data and weights are read.
-
-        Args:
-            backbone: a `backbones.skeleton` with the recipe's options.
-
-        Raises:
-            UsageError: it cannot; the message has the way out.
-        """
 
     def read_official(self, path: Path) -> list[dict[str, Any]]:
         """Records, each with its "id", of a predictions file in the form of the benchmark's own tools.
@@ -250,9 +248,9 @@ class TaskAdapter(ABC):
         """
         return sample.inputs
 
-    def limited(self, samples: Sequence[Sample], limit: int) -> list[Sample]:
+    def limited(self, samples: Sequence[Sample], limit: int) -> Sequence[Sample]:
         """`limit` samples evenly spaced: class folders are sorted, so the first ones would be one class."""
-        return [samples[index * len(samples) // limit] for index in range(limit)]
+        return chosen(samples, [index * len(samples) // limit for index in range(limit)])
 
     def split(self, name: str) -> Split:
         """A split by name.

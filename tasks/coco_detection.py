@@ -6,12 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from backbones.config import DENSE_PATCH
 from backbones.errors import InputError, UsageError
-from tasks import coco_instances, coco_results
+from tasks import coco_results
 from tasks.adapter import CODALAB_LARGEST, Finding, Metric, Progress, Sample, Setting, Split, Submission, TaskAdapter
 from tasks.checking import check_splits, compared
-from tasks.coco_instances import SEGMENTATION
 from tasks.detection_recipes import RECIPES, DetectionRecipe
 
 if TYPE_CHECKING:
@@ -23,16 +21,8 @@ if TYPE_CHECKING:
     from tasks.pictures import Seen
     from tasks.statistics import Measurement
 
-FILES = {
-    "train": "annotations/instances_train2017.json",
-    "val": "annotations/instances_val2017.json",
-    "test-dev": "annotations/image_info_test-dev2017.json",
-}
-IMAGE_FOLDERS = {"train": "train2017", "val": "val2017", "test-dev": "test2017"}
+SEGMENTATION = "segmentation"  # of an object, where there are masks
 SHOWN = 0.3  # smallest score of what a picture shows
-# Which file says what the classes are: the first that there is. The smallest of those with labels comes first, since
-# it is read whole, and the others must agree with it.
-CLASS_FILES = ("val", "train", "test-dev")
 KINDS = {"boxes": "box", "masks": "mask"}  # of metrics, by the part of a record
 
 _SIZES = {"s": "objects up to 32² pixels", "m": "objects of 32² to 96² pixels", "l": "objects from 96² pixels"}
@@ -84,25 +74,13 @@ class CocoDetection(TaskAdapter):
 
     def backbone_options(self, recipe: DetectionRecipe, *, layers: int) -> dict[str, Any]:
         """Windows, and `global_blocks` layers that attend everywhere, the last of as many equal runs each."""
-        if not recipe.window:
-            return {"final_norm": False, "patch_size": DENSE_PATCH}
         everywhere = tuple(number * layers // recipe.global_blocks - 1 for number in range(1, recipe.global_blocks + 1))
         return {
             "final_norm": False,
-            "patch_size": DENSE_PATCH,
+            "patch_size": recipe.patch_size,
             "window": recipe.window,
             "global_layers": everywhere,
         }
-
-    def require_backbone(self, backbone: nn.Module, recipe: DetectionRecipe) -> None:
-        """Maps of one stride for all layers, and of other sizes than the training crop where views have them."""
-        backbone.map_layers  # noqa: B018  raises the error
-        sizes = recipe.test_scales or (recipe.test_size or recipe.image_size,)
-        if not backbone.any_size and set(sizes) != {recipe.image_size}:
-            raise UsageError(
-                f"This backbone takes images of {recipe.image_size} pixels only, and recipe {recipe.name} predicts in "
-                f"{', '.join(map(str, sizes))}. Take --set test_size={recipe.image_size} --set test_scales=[]."
-            )
 
     def check(self, root: Path, *, decode: bool, progress: Progress) -> list[Finding]:
         def told(split: str, samples: Sequence[Sample]) -> str:
@@ -112,44 +90,25 @@ class CocoDetection(TaskAdapter):
             objects = sum(len(sample.annotation["objects"]) for sample in samples)
             return f"{images}, {objects:,} objects of {len(samples[0].inputs['categories'])} categories"
 
-        def oddities(split: str, samples: Sequence[Sample]) -> list[str]:
-            return coco_instances.oddities(samples) if self.splits[split].labels else []
+        def remarks(split: str, samples: Sequence[Sample]) -> list[str]:
+            from tasks.coco_instances import oddities
+
+            return oddities(samples) if self.splits[split].labels else []
 
         return check_splits(
             self,
             root,
             told=told,
-            remarks=oddities,
+            remarks=remarks,
             images=lambda sample: [sample.inputs["image"]],
             decode=decode,
             progress=progress,
         )
 
-    def samples(self, root: Path, split: str) -> list[Sample]:
-        labelled = self.split(split).labels
-        path = root / FILES[split]
-        if not path.is_file():
-            raise InputError(
-                f"No COCO annotations of {split} under {root}: {FILES[split]} is absent. Put it there, or draw a "
-                "practice set with `harness toy FOLDER`."
-            )
-        instances = coco_instances.read(path, labelled=labelled)
-        if not instances.images:
-            raise InputError(f"{path} lists no images. Download it again.")
-        _require_same_classes(root, path, instances.categories)
-        return [
-            Sample(
-                str(image.id),
-                {
-                    "image": f"{IMAGE_FOLDERS[split]}/{image.file}",
-                    "width": image.annotation["width"],
-                    "height": image.annotation["height"],
-                    "categories": instances.categories,
-                },
-                image.annotation if labelled else None,
-            )
-            for image in instances.images
-        ]
+    def samples(self, root: Path, split: str) -> Sequence[Sample]:
+        from tasks import coco_data
+
+        return coco_data.samples(root, split, labelled=self.split(split).labels)
 
     def classes(self, root: Path) -> list[tuple[int, str]]:
         """Category ids and names in the order of the model's outputs.
@@ -157,7 +116,9 @@ class CocoDetection(TaskAdapter):
         Raises:
             InputError: there is no annotation file, or it has no categories.
         """
-        return list(coco_instances.read_categories(_class_file(root)).items())
+        from tasks.coco_data import categories
+
+        return list(categories(root).items())
 
     def hashed_inputs(self, sample: Sample, root: Path) -> Any:
         return {name: value for name, value in sample.inputs.items() if name != "categories"}
@@ -171,9 +132,10 @@ class CocoDetection(TaskAdapter):
         Raises:
             InputError: no image has an object, or masks are to be learnt and there are none.
         """
+        from tasks.coco_data import with_objects
         from tasks.items.detections import TrainItems
 
-        taught = [sample for sample in samples if _teaches(sample)]
+        taught = with_objects(samples)
         if not taught:
             raise InputError(f"None of the {len(samples):,} training images under {setting.root} has an object.")
         if setting.recipe.masks and SEGMENTATION not in taught[0].annotation["objects"][0]:
@@ -266,6 +228,7 @@ def _shown(record: Mapping[str, Any]) -> list[dict[str, Any]]:
 def _drawn(sample: Sample, objects: Sequence[Mapping[str, Any]]) -> list[Seen]:
     from pycocotools import mask
 
+    from tasks.coco_instances import bitmap
     from tasks.pictures import Seen
 
     categories = sample.inputs["categories"]
@@ -275,33 +238,8 @@ def _drawn(sample: Sample, objects: Sequence[Mapping[str, Any]]) -> list[Seen]:
         segmentation = item.get(SEGMENTATION)
         pixels = None
         if segmentation is not None:
-            pixels = coco_instances.bitmap(segmentation, sample.inputs["height"], sample.inputs["width"]).astype(bool)
+            pixels = bitmap(segmentation, sample.inputs["height"], sample.inputs["width"]).astype(bool)
         score = f" {item['score']:.2f}" if "score" in item else ""
         box = item["bbox"] if item["bbox"] is not None else mask.toBbox(segmentation).tolist()
         drawn.append(Seen(categories[item["category_id"]] + score, kinds[item["category_id"]], box, pixels))
     return drawn
-
-
-def _class_file(root: Path) -> Path:
-    for split in CLASS_FILES:
-        if (root / FILES[split]).is_file():
-            return root / FILES[split]
-    raise InputError(
-        f"No COCO annotations under {root}: none of {', '.join(FILES.values())}. Point --data at the folder that has "
-        "them, or at the folder above."
-    )
-
-
-def _require_same_classes(root: Path, path: Path, categories: Mapping[int, str]) -> None:
-    """One order of classes for training and prediction, whichever file they are read from."""
-    leading = _class_file(root)
-    if path != leading and list(coco_instances.read_categories(leading).items()) != list(categories.items()):
-        raise InputError(
-            f"{path} has other categories than {leading}, or in another order. Both must list the same ids and names: "
-            "the model's outputs are in their order."
-        )
-
-
-def _teaches(sample: Sample) -> bool:
-    width, height = sample.inputs["width"], sample.inputs["height"]
-    return any(coco_instances.usable(item, width=width, height=height) for item in sample.annotation["objects"])

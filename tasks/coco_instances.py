@@ -13,39 +13,27 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from backbones.errors import InputError
 from tasks.adapter import Sample
-from tasks.reading import collector_paused, field, read_json
-
-if TYPE_CHECKING:
-    import numpy as np
+from tasks.instance_columns import SEGMENTATION, AnnotatedImages, ImageRows, ObjectRows, learnable
+from tasks.reading import field
+from tasks.streaming import json_lists
 
 IMAGE = {"id", "file_name", "width", "height"}
 ANNOTATION = {"id", "image_id", "category_id", "bbox", "area", "iscrowd"}
-SEGMENTATION = "segmentation"
 _WHAT = "annotations in COCO's form"
-
-
-class AnnotatedImage(NamedTuple):
-    """An image of a file, known without opening it.
-
-    annotation: {"width", "height", "objects": [{"id", "category_id", "bbox", "area", "iscrowd", "segmentation"}]}
-    as the file has them; "segmentation" is absent in sets of boxes alone.
-    """
-
-    id: int
-    file: str
-    annotation: dict[str, Any]
 
 
 class Instances(NamedTuple):
     """An instances file: its images and its categories' names by id, both in the file's order."""
 
-    images: list[AnnotatedImage]
+    images: AnnotatedImages
     categories: dict[int, str]
 
 
@@ -58,13 +46,21 @@ def read(path: Path, *, labelled: bool = True) -> Instances:
         InputError: absent, not JSON, a field missing or not of its form, an id twice, an annotation of an unknown
             image or category, a polygon of less than three points, a run-length code of another size than its image.
     """
-    with collector_paused():
-        content = read_json(path, what=_WHAT, shrink=_needed)
-        categories = _categories(content, path)
-        images = _images(content, path)
-        if labelled:
-            _add_objects(images, categories, _rows(content, "annotations", path), path)
-    return Instances(list(images.values()), categories)
+    images = categories = objects = None
+    for name, rows in _lists(path):
+        if name == "categories":
+            categories = _categories(rows, path)
+        elif name == "images":
+            images = _images(rows, path)
+        elif name == "annotations" and labelled and images is not None:
+            objects = _objects(rows, images, path)
+    _require_read(path, categories=categories, images=images)
+    if labelled and objects is None:  # the file lists its annotations before its images, or has none
+        objects = next((_objects(rows, images, path) for name, rows in _lists(path) if name == "annotations"), None)
+        _require_read(path, annotations=objects)
+    objects = objects or ObjectRows()
+    _require_known(objects, categories, path)
+    return Instances(objects.together_with(images), categories)
 
 
 def read_categories(path: Path) -> dict[int, str]:
@@ -73,20 +69,19 @@ def read_categories(path: Path) -> dict[int, str]:
     Raises:
         InputError: absent, not JSON, or a category that is missing a field or stands twice.
     """
-    with collector_paused():
-        return _categories(read_json(path, what=_WHAT, shrink=_without_images), path)
+    found = next((_categories(rows, path) for name, rows in _lists(path) if name == "categories"), None)
+    _require_read(path, categories=found)
+    return found
 
 
 def usable(item: Mapping[str, Any], *, width: int, height: int) -> bool:
     """Whether an object can be learnt: it is no crowd, and its box has an area inside the image."""
-    x, y, w, h = item["bbox"]
-    return not item["iscrowd"] and min(x + w, width) > max(x, 0) and min(y + h, height) > max(y, 0)
+    return bool(learnable(item["bbox"], item["iscrowd"], width, height))
 
 
 def bitmap(segmentation: Any, height: int, width: int, factors: tuple[float, float] = (1.0, 1.0)) -> np.ndarray:
     """uint8 [height, width] of polygons, or of a run-length code, that are scaled by factors of width and height."""
     import cv2
-    import numpy as np
     from pycocotools import mask
 
     if isinstance(segmentation, Mapping):
@@ -103,66 +98,61 @@ def oddities(samples: Iterable[Sample]) -> list[str]:
     Args:
         samples: with an `AnnotatedImage`'s annotation each.
     """
-    found: dict[str, list[str]] = {
-        "crowd annotations (left out of training; scoring ignores what is detected there)": [],
-        "boxes without width or height (left out of training)": [],
-        "boxes wholly outside their image (left out of training)": [],
-        "boxes partly outside their image (clipped in training)": [],
-        "images without objects (left out of training)": [],
-    }
-    crowds, flat, outside, partly, empty = found.values()
+    crowds = "crowd annotations (left out of training; scoring ignores what is detected there)"
+    flat = "boxes without width or height (left out of training)"
+    outside = "boxes wholly outside their image (left out of training)"
+    partly = "boxes partly outside their image (clipped in training)"
+    empty = "images without objects (left out of training)"
+    counts, examples = Counter(), {}
     for sample in samples:
         width, height = sample.annotation["width"], sample.annotation["height"]
         if not sample.annotation["objects"]:
-            empty.append(f"image {sample.id}")
+            counts[empty] += 1
+            examples.setdefault(empty, f"image {sample.id}")
         for item in sample.annotation["objects"]:
             x, y, w, h = item["bbox"]
-            example = f"annotation {item['id']} of image {sample.id}"
-            if item["iscrowd"]:
-                crowds.append(example)
+            kinds = [crowds] if item["iscrowd"] else []
             if w <= 0 or h <= 0:
-                flat.append(example)
+                kinds.append(flat)
             elif x >= width or y >= height or x + w <= 0 or y + h <= 0:
-                outside.append(example)
+                kinds.append(outside)
             elif x < 0 or y < 0 or x + w > width or y + h > height:
-                partly.append(example)
-    return [f"{kind}: {len(examples):,}, such as {examples[0]}" for kind, examples in found.items() if examples]
+                kinds.append(partly)
+            counts.update(kinds)
+            for kind in kinds:
+                examples.setdefault(kind, f"annotation {item['id']} of image {sample.id}")
+    order = (crowds, flat, outside, partly, empty)
+    return [f"{kind}: {counts[kind]:,}, such as {examples[kind]}" for kind in order if counts[kind]]
 
 
-def _needed(row: dict) -> dict:
-    """An object of the file without what nobody needs: addresses, licences, dates."""
-    if "file_name" in row:
-        return {name: row[name] for name in IMAGE if name in row}
-    if "image_id" in row and len(row) > len(ANNOTATION) + 1:
-        return {name: row[name] for name in (*ANNOTATION, SEGMENTATION) if name in row}
-    return row
+def _lists(path: Path) -> Iterator[tuple[str, Iterator[Any]]]:
+    """What there is of the file's three lists."""
+    for name, rows in json_lists(path, what=_WHAT):
+        if name in ("images", "annotations", "categories"):
+            if rows is None:
+                raise InputError(f"{path}: the field '{name}' is no list. Download the file again.")
+            yield name, rows
 
 
-def _without_images(row: dict) -> dict | None:
-    return None if "file_name" in row or "image_id" in row else row
+def _require_read(path: Path, **found: Any) -> None:
+    for name, value in found.items():
+        if value is None:
+            raise InputError(f"{path} has no field '{name}', a list. Download the file again.")
 
 
-def _rows(content: Any, name: str, path: Path) -> list[Any]:
-    rows = field(content, name, where=str(path))
-    if not isinstance(rows, list):
-        raise InputError(f"{path}: the field '{name}' is no list. Download the file again.")
-    return rows
-
-
-def _categories(content: Any, path: Path) -> dict[int, str]:
-    rows = _rows(content, "categories", path)
-    if not rows:
+def _categories(rows: Iterable[Any], path: Path) -> dict[int, str]:
+    categories = list(rows)
+    if not categories:
         raise InputError(f"{path} has no category. Download the file again.")
-    for row in rows:
+    for row in categories:
         _require_fields(row, {"id", "name"}, where=f"{path}: a category")
         _require_id(row["id"], where=f"{path}: a category")
-    _require_unique((row["id"] for row in rows), what="category", path=path)
-    return {row["id"]: str(row["name"]) for row in rows}
+    _require_unique([row["id"] for row in categories], what="category", path=path)
+    return {row["id"]: str(row["name"]) for row in categories}
 
 
-def _images(content: Any, path: Path) -> dict[int, AnnotatedImage]:
-    """Images by id, without objects yet."""
-    rows = _rows(content, "images", path)
+def _images(rows: Iterable[Any], path: Path) -> ImageRows:
+    images = ImageRows()
     for row in rows:
         _require_fields(row, IMAGE, where=f"{path}: an image")
         _require_id(row["id"], where=f"{path}: an image")
@@ -170,34 +160,49 @@ def _images(content: Any, path: Path) -> dict[int, AnnotatedImage]:
             raise InputError(
                 f"{path}: image {row['id']} has width {row['width']!r} and height {row['height']!r}. Mend or remove it."
             )
-    _require_unique((row["id"] for row in rows), what="image", path=path)
-    return {
-        row["id"]: AnnotatedImage(
-            row["id"], row["file_name"], {"width": row["width"], "height": row["height"], "objects": []}
-        )
-        for row in rows
-    }
+        images.append(row)
+    _require_unique(images.ids, what="image", path=path)
+    return images
 
 
-def _add_objects(
-    images: Mapping[int, AnnotatedImage], categories: Mapping[int, str], rows: Sequence[Any], path: Path
-) -> None:
-    has_masks = any(isinstance(row, dict) and SEGMENTATION in row for row in rows)
-    required = ANNOTATION | {SEGMENTATION} if has_masks else ANNOTATION
-    for row in rows:
+def _objects(rows: Iterable[Any], images: ImageRows, path: Path) -> ObjectRows:
+    objects, required = ObjectRows(), ANNOTATION
+    for number, row in enumerate(rows):
+        if number == 0 and isinstance(row, dict) and SEGMENTATION in row:
+            required = ANNOTATION | {SEGMENTATION}
         _require_fields(row, required, where=f"{path}: an annotation")
-        image = images.get(row.pop("image_id"))
-        problem = "is of an image that the file does not list" if image is None else _problem(row, image, categories)
+        if SEGMENTATION in row and SEGMENTATION not in required:
+            raise InputError(
+                f"{path}: an annotation has no field '{SEGMENTATION}', and annotation {row['id']} has one. Mend the "
+                "file: all annotations have masks, or none has."
+            )
+        _require_id(row["id"], where=f"{path}: an annotation")
+        image = images.places.get(row["image_id"])
+        problem = "is of an image that the file does not list" if image is None else _problem(row, images, image)
         if problem:
-            raise InputError(f"{path}: annotation {row['id']} {problem}. Mend or remove it.")
-        image.annotation["objects"].append(row)
-    _require_unique((row["id"] for row in rows), what="annotation", path=path)
+            raise _wrong(path, row["id"], problem)
+        objects.append(row, image)
+    _require_unique(objects.numbers, what="annotation", path=path)
+    return objects
 
 
-def _problem(row: dict[str, Any], image: AnnotatedImage, categories: Mapping[int, str]) -> str | None:
-    """What is wrong with an annotation, None when nothing is."""
-    if row["category_id"] not in categories:
-        return f"has the category {row['category_id']!r}, which is not among the file's {len(categories)} categories"
+def _require_known(objects: ObjectRows, categories: Mapping[int, str], path: Path) -> None:
+    """Refuse an object whose category the file does not list."""
+    foreign = np.flatnonzero(~np.isin(objects.categories, list(categories)))
+    if len(foreign):
+        number, category = objects.numbers[foreign[0]], objects.categories[foreign[0]]
+        problem = f"has the category {category}, which is not among the file's {len(categories)} categories"
+        raise _wrong(path, number, problem)
+
+
+def _wrong(path: Path, annotation: int, problem: str) -> InputError:
+    return InputError(f"{path}: annotation {annotation} {problem}. Mend or remove it.")
+
+
+def _problem(row: dict[str, Any], images: ImageRows, image: int) -> str | None:
+    """What is wrong with an annotation of the image at that place, None when nothing is."""
+    if not isinstance(row["category_id"], int):
+        return f"has the category {row['category_id']!r}, no whole number"
     if row["iscrowd"] not in (0, 1):
         return f"has iscrowd {row['iscrowd']!r}, neither 0 nor 1"
     if not _are_numbers(row["bbox"]) or len(row["bbox"]) != 4:
@@ -205,7 +210,7 @@ def _problem(row: dict[str, Any], image: AnnotatedImage, categories: Mapping[int
     if not _is_number(row["area"]):
         return f"has the area {row['area']!r}, no number"
     if SEGMENTATION in row:
-        return _mask_problem(row[SEGMENTATION], image.annotation["width"], image.annotation["height"])
+        return _mask_problem(row[SEGMENTATION], images.sizes[2 * image], images.sizes[2 * image + 1])
     return None
 
 
@@ -253,13 +258,13 @@ def _require_fields(row: Any, names: set[str], *, where: str) -> None:
 
 
 def _require_id(value: Any, *, where: str) -> None:
-    if not isinstance(value, int):
+    if not isinstance(value, int) or abs(value) >= 1 << 63:
         raise InputError(f"{where} has the id {value!r}, no whole number. Number them anew.")
 
 
-def _require_unique(ids: Iterable[int], *, what: str, path: Path) -> None:
-    counts = Counter(ids)
-    doubled = [str(name) for name, count in counts.items() if count > 1]
+def _require_unique(ids: Sequence[int] | np.ndarray, *, what: str, path: Path) -> None:
+    names, counts = np.unique(np.asarray(ids), return_counts=True)
+    doubled = [str(name) for name in names[counts > 1]]
     if doubled:
         more = f" and {len(doubled) - 5:,} more" if len(doubled) > 5 else ""
         raise InputError(

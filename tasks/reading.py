@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from backbones.errors import InputError
+
+T = TypeVar("T")
 
 
 def read_json(path: Path, *, what: str, shrink: Callable[[dict], Any] | None = None) -> Any:
@@ -82,6 +85,27 @@ def _json_line(line: str, *, where: str) -> Any:
         raise InputError(
             f"{where} is not JSON: {line.strip()[:80]!r}. Mend the line, or copy or download the file again."
         ) from None
+
+
+def remembered(read: Callable[[Path], T]) -> Callable[[Path], T]:
+    """A function of a file that reads it once for as long as the file stays the same.
+
+    For what is small and asked for several times in a run, such as a list of classes. The value must not be changed.
+    """
+
+    @functools.lru_cache(maxsize=16)
+    def read_state(path: Path, size: int, changed: int) -> T:
+        return read(path)
+
+    @functools.wraps(read)
+    def read_once(path: Path) -> T:
+        try:
+            state = path.stat()
+        except OSError:
+            return read(path)  # which knows what to say of a file that is not there
+        return read_state(path, state.st_size, state.st_mtime_ns)
+
+    return read_once
 
 
 def field(row: Any, name: str, *, where: str) -> Any:
