@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from tasks.statistics import Measurement
 
 _KARPATHY = "Karpathy and Fei-Fei, arXiv 1412.2306, section 4.2: "
+_TIES = ", of items that tie the expected share over their orders (McSherry and Najork, ECIR 2008)"
 _TABLE_1 = "arXiv 2208.10442, Table 1: mean of i2t_R1 and t2i_R1"
 _ALL_SIX = "mean of the six recalls, by which the official code (unilm beit3) selects models"
 
@@ -48,7 +49,12 @@ class Count(NamedTuple):
 
 def _recalls(direction: str, meaning: str) -> list[Metric]:
     return [
-        Metric(name=f"{direction}_R{k}", unit="percent", source=f"{_KARPATHY}{meaning} among the first {k}")
+        Metric(
+            name=f"{direction}_R{k}",
+            unit="percent",
+            source=f"{_KARPATHY}{meaning} among the first {k}{_TIES}",
+            version=2,
+        )
         for k in (1, 5, 10)
     ]
 
@@ -65,7 +71,8 @@ class Retrieval(TaskAdapter):
 
     Features made elsewhere are scored from an .npz file with the arrays `image_ids` [images], `image_features`
     [images, dim], `text_ids` [texts] and `text_features` [texts, dim], ids as in the annotations. The score of a pair
-    is the dot product of the features as they are; an item that ties with the right one counts as behind it.
+    is the dot product of the features as they are; where items tie, a query counts by its expected hit over their
+    orders (see `tasks.scores.recall`).
     """
 
     sizes: ClassVar[Mapping[str, Count]]
@@ -73,10 +80,10 @@ class Retrieval(TaskAdapter):
     karpathy_file: ClassVar[str]
 
     metrics = (
-        Metric(name="mean_R1", unit="percent", primary=True, source=_TABLE_1),
+        Metric(name="mean_R1", unit="percent", primary=True, source=_TABLE_1, version=2),
         *_recalls("i2t", "images with one of their captions"),
         *_recalls("t2i", "captions with their image"),
-        Metric(name="mean_recall", unit="percent", source=_ALL_SIX),
+        Metric(name="mean_recall", unit="percent", source=_ALL_SIX, version=2),
     )
     eval_split = "test"
     needs_text = True

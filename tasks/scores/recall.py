@@ -2,6 +2,10 @@
 
 Karpathy and Fei-Fei (arXiv 1412.2306, section 4.2): an image asks for any of its captions, a caption for its one image,
 and the gallery is the whole split.
+
+Items that tie have no order. A query counts by its expected hit over all orders of the tied items, each equally likely
+(McSherry and Najork, Computing Information Retrieval Performance Measures Efficiently in the Presence of Tied Scores,
+ECIR 2008): what the top k of any implementation gives on average, whichever way it breaks ties.
 """
 
 from __future__ import annotations
@@ -17,18 +21,37 @@ CUTOFFS = (1, 5, 10)
 BLOCK = 512  # texts at once: with 5,000 images 20 MB of scores
 
 
-class Ranks(NamedTuple):
-    """Place of the first right item of each query, from 0: int64 [images] and [texts]."""
+class Places(NamedTuple):
+    """Where the best right item of each query stands: int64 [queries] each."""
 
-    images: np.ndarray
-    texts: np.ndarray
+    above: np.ndarray  # items that score higher
+    tied: np.ndarray  # items with its score, itself included
+    right: np.ndarray  # right items among those
+
+    def hits(self, k: int) -> np.ndarray:
+        """Probability that a right item is among the first k: float64 [queries].
+
+        The first k have `k - above` places for the tied items, which are drawn without replacement: the probability
+        that all of them are wrong is hypergeometric.
+        """
+        places = k - self.above  # negative: none
+        miss = np.ones(len(self.above))
+        for drawn in range(k):
+            wrong = np.maximum(self.tied - self.right - drawn, 0)
+            left = np.maximum(self.tied - drawn, 1)
+            miss *= np.where(drawn < places, wrong / left, 1.0)
+        return 1 - miss
+
+
+class Ranks(NamedTuple):
+    """Places of the right items of the images' queries and of the texts'."""
+
+    images: Places
+    texts: Places
 
 
 def ranks(images: np.ndarray, texts: np.ndarray, owner: np.ndarray, *, block: int = BLOCK) -> Ranks:
     """Place of the right item that scores best, among all items of the other kind.
-
-    It is the number of items that score strictly higher, so an item that ties with the right one counts as behind
-    it: of two images with the same caption, either answer is right.
 
     A score is the dot product, summed in float64 and rounded to float32. Sums of different order differ in the last
     bits, which the rounding removes: neither the block nor the matrix library moves a rank, and equal features tie.
@@ -43,16 +66,19 @@ def ranks(images: np.ndarray, texts: np.ndarray, owner: np.ndarray, *, block: in
     right = np.einsum("td,td->t", texts, images[owner], dtype=np.float64).astype(np.float32)
     best = np.full(len(images), -np.inf, np.float32)
     np.maximum.at(best, owner, right)
-    image_ranks = np.zeros(len(images), np.int64)
-    text_ranks = np.empty(len(texts), np.int64)
+    of_images = Places(*(np.zeros(len(images), np.int64) for _ in Places._fields))
+    of_texts = Places(*(np.ones(len(texts), np.int64) for _ in Places._fields))  # a text has one right image
+    np.add.at(of_images.right, owner, right == best[owner])
     for first in range(0, len(texts), block):
         part = slice(first, first + block)
-        scores = (texts[part].astype(np.float64) @ wide).astype(np.float32)
+        scores = (texts[part].astype(np.float64) @ wide).astype(np.float32)  # [block, images]
         # The very numbers that the others are compared with.
         scores[np.arange(len(scores)), owner[part]] = right[part]
-        image_ranks += (scores > best).sum(0)
-        text_ranks[part] = (scores > right[part, None]).sum(1)
-    return Ranks(image_ranks, text_ranks)
+        of_images.above[:] += (scores > best).sum(0)
+        of_images.tied[:] += (scores == best).sum(0)
+        of_texts.above[part] = (scores > right[part, None]).sum(1)
+        of_texts.tied[part] = (scores == right[part, None]).sum(1)
+    return Ranks(of_images, of_texts)
 
 
 def measurements(found: Ranks, owner: np.ndarray) -> list[Measurement]:
@@ -61,8 +87,8 @@ def measurements(found: Ranks, owner: np.ndarray) -> list[Measurement]:
     The unit is an image with its texts, for both directions.
     """
     single = [
-        *[mean(f"i2t_R{k}", found.images < k, units=np.arange(len(found.images))) for k in CUTOFFS],
-        *[mean(f"t2i_R{k}", found.texts < k, units=owner) for k in CUTOFFS],
+        *[mean(f"i2t_R{k}", found.images.hits(k), units=np.arange(len(found.images.above))) for k in CUTOFFS],
+        *[mean(f"t2i_R{k}", found.texts.hits(k), units=owner) for k in CUTOFFS],
     ]
     first_of_each = [single[0], single[len(CUTOFFS)]]
     return [_average("mean_R1", first_of_each), *single, _average("mean_recall", single)]

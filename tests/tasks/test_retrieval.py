@@ -12,10 +12,10 @@ import torch
 
 import harness
 import tasks
-from backbones import InputError, UsageError
+from backbones import InputError, UsageError, weights
 from backbones.tokenizer import Tokenizer
 from harness.cli import main
-from harness.experiment import limited
+from harness.experiment import limited, plan
 from harness.predictions import PredictionWriter, read
 from tasks.adapter import Sample, Setting
 from tests.tasks.captioned import edit, write_coco
@@ -278,12 +278,32 @@ def test_predictions_of_another_set_are_told_by_score(root: Path, tmp_path: Path
 
 @pytest.mark.parametrize("side", ["image", "text"])
 def test_features_that_are_all_the_same_do_not_score(root: Path, tmp_path: Path, side: str) -> None:
-    """Everything would tie, and no item would stand before the right one."""
+    """Everything would tie: the score would be chance, of a model that nobody wants to hear of so late."""
     samples = ADAPTER.samples(root, "test")
     same = {sample.id: np.ones(8, np.float32) for sample in samples if sample.id.startswith(side)}
     path = write_features(samples, tmp_path / "p", **same)
     with pytest.raises(InputError, match=f"All {len(same)} {side} features are the same"):
         harness.score("coco_retrieval", path, data=root)
+
+
+def test_cutting_texts_down_to_one_word_does_not_raise_the_recall(spm: Path, tmp_path: Path) -> None:
+    """Most captions are the same then: they tie, and are worth no more than chance. The model is untrained."""
+    root = write_coco(tmp_path / "many", images=120)  # 40 in test
+    options = {"backbone": "multiway_nano", "tokenizer": spm, "data": root, "out": tmp_path / "out"}
+    model = plan("coco_retrieval", changes=FAST, **options).build_model()
+    weights.save(model.state_dict(), tmp_path / "random.safetensors")
+    values = {}
+    for tokens in (64, 3):
+        changes = [*FAST, f"max_tokens={tokens}"]
+        path = harness.predict(
+            "coco_retrieval", weights=tmp_path / "random.safetensors", changes=changes, name=f"{tokens}", **options
+        )
+        features = {record["feature"].tobytes() for record in read(path) if record["id"].startswith("text:")}
+        values[tokens] = {row.metric: row.value for row in harness.score("coco_retrieval", path, data=root)}
+        assert len(features) == (100 if tokens == 64 else 2), tokens
+    assert values[3]["i2t_R1"] < 5  # chance is 2.5 %
+    assert values[3]["i2t_R1"] <= values[64]["i2t_R1"] + 2.5
+    assert values[3]["mean_R1"] <= values[64]["mean_R1"] + 2.5
 
 
 def test_a_file_of_an_unknown_form_is_told(root: Path, tmp_path: Path) -> None:
