@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from backbones import noise
 from backbones.cache import KeyValueCache
 from backbones.config import MultiwayConfig
 from backbones.linear import Linear
@@ -135,12 +136,16 @@ class Layer(nn.Module):
         self.ffn = _experts(lambda: FeedForward(config), ffn_experts)
         self.final_layer_norm = _experts(norm, ffn_experts)
 
-    def _residual(self, streams: dict[str, Tensor], update: dict[str, Tensor]) -> dict[str, Tensor]:
-        """streams + update; in training a sample's whole update is dropped with the layer's rate."""
+    def _residual(self, streams: dict[str, Tensor], update: dict[str, Tensor], *, half: int) -> dict[str, Tensor]:
+        """streams + update; in training a sample's whole update is dropped with the layer's rate.
+
+        Args:
+            half: 0 for attention, 1 for feed-forward.
+        """
         if self.training and self.drop_path > 0:
-            first = next(iter(update.values()))
-            # One draw for a sample, shared by its image and its text.
-            kept = first.new_empty(first.shape[0], 1, 1).bernoulli_(1 - self.drop_path).div_(1 - self.drop_path)
+            # One draw for a sample, shared by its image and its text; images alone and texts alone have their own.
+            key = (self.index, half, len(update), int(TEXT in update))
+            kept = noise.kept(next(iter(update.values())), self.drop_path, key=key)
             update = {name: part * kept for name, part in update.items()}
         return {name: tokens + update[name] for name, tokens in streams.items()}
 
@@ -161,7 +166,7 @@ class Layer(nn.Module):
     ) -> dict[str, Tensor]:
         """The attention half: `attention` of the normed streams is added to them."""
         normed = {name: _expert(self.self_attn_layer_norm, name)(tokens) for name, tokens in streams.items()}
-        return self._residual(streams, attention(normed))
+        return self._residual(streams, attention(normed), half=0)
 
     def feed(self, streams: dict[str, Tensor], *, pair: bool = False) -> dict[str, Tensor]:
         """The feed-forward half; tokens of a pair go to the pair's expert where the layer has one."""
@@ -170,7 +175,7 @@ class Layer(nn.Module):
         for name, tokens in streams.items():
             expert = PAIR if fused else name
             update[name] = _expert(self.ffn, expert)(_expert(self.final_layer_norm, expert)(tokens))
-        return self._residual(streams, update)
+        return self._residual(streams, update, half=1)
 
 
 class VisionEmbedding(nn.Module):

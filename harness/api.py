@@ -61,6 +61,9 @@ def _run_one(experiment: Experiment, results: Path, log: Sequence[str], show: in
     files = _digests(experiment)
     data = {"train": _data_sha256(experiment, train), "test": _data_sha256(experiment, test)}
     with opened(experiment.folder, experiment.identity(**files, data=data, stage="run")) as work:
+        if experiment.implied:
+            values = ", ".join(f"{name}={getattr(experiment.recipe, name)}" for name in experiment.implied)
+            note(f"The length that --set gives implies {values}")
         note(f"{adapter.name}: {len(train)} training and {len(test)} {experiment.split} samples -> {work.folder}")
         origin: dict[str, Any] = dict(files)
         weights = experiment.weights
@@ -121,8 +124,7 @@ def _shared(adapter: TaskAdapter, train: Sequence[Sample], test: Sequence[Sample
 def _require_batch(experiment: Experiment) -> None:
     """A batch that does not fit is told before there is a folder that holds the run to it."""
     if experiment.recipe.trains and not (experiment.folder / CHECKPOINTS / FINAL).exists():
-        whole = experiment.adapter.whole_batch
-        accumulation(experiment.recipe, processes=distributed.world_size(), whole_batch=whole)
+        accumulation(experiment.recipe, processes=distributed.world_size())
 
 
 def _data_sha256(experiment: Experiment, samples: Sequence[Sample]) -> str:

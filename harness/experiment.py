@@ -32,6 +32,7 @@ class Experiment:
     data: Path  # the task's own folder
     recipe: Recipe
     altered: tuple[str, ...]  # recipe fields that differ from the named recipe
+    implied: tuple[str, ...]  # those of them that no change names: they follow from a new length
     split: str
     seed: int
     limit: int | None
@@ -129,6 +130,7 @@ def plan(
         raise UsageError(f"Task {task} needs a text encoder, which {backbone} lacks. Take a Multiway backbone.")
     base = _recipe(adapter, recipe or backbones.family(backbone))
     altered = changed(base, changes)
+    named = {change.partition("=")[0] for change in changes}
     split = split or adapter.eval_split
     adapter.split(split)
     if limit is not None and limit < 1:
@@ -145,6 +147,7 @@ def plan(
         data=folder,
         recipe=altered,
         altered=tuple(altered.differs_from(base)),
+        implied=tuple(name for name in altered.differs_from(base) if name not in named),
         split=split,
         seed=seed,
         limit=limit,

@@ -82,6 +82,7 @@ class Checkpoint(Hook):
         # file holds tensors and plain values only and loads with weights_only.
         checkpoint["message_hub"] = {"log_scalars": {}, "runtime_info": {}, "resumed_keys": {}}
         checkpoint["meta"]["train_seconds"] = self._seconds()
+        checkpoint["meta"]["processes"] = distributed.world_size()
 
     def _save(self, runner: Runner) -> None:
         partial = self._path.with_suffix(".partial")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from itertools import chain
 from typing import Any
 
 import torch
@@ -10,13 +12,16 @@ from mmengine.registry import LOOPS
 from mmengine.runner import BaseLoop, Runner
 from torch.utils.data import DataLoader
 
+from backbones.noise import Share, sharing
 from harness import distributed
 from harness.loading import Unbroken, seed_everything
+from harness.passes import step_on_all
+from tasks.models.step_loss import StepLoss
 
 
 @LOOPS.register_module()
 class StepLoop(BaseLoop):
-    """A loop whose iteration is one optimizer step, made of `accumulation` batches.
+    """A loop whose iteration is one optimizer step, made of `accumulation` batches of `micro_batch` samples.
 
     Logs, schedule, EMA and checkpoints then count optimizer steps whatever the accumulation, and a run can be
     resumed on another number of processes.
@@ -24,9 +29,19 @@ class StepLoop(BaseLoop):
     batches: from the start of `run` on; its `waited` are the seconds in which there was no batch to go on with.
     """
 
-    def __init__(self, runner: Runner, dataloader: DataLoader, *, max_iters: int, accumulation: int, seed: int) -> None:
+    def __init__(
+        self,
+        runner: Runner,
+        dataloader: DataLoader,
+        *,
+        max_iters: int,
+        micro_batch: int,
+        accumulation: int,
+        seed: int,
+    ) -> None:
         super().__init__(runner, dataloader)
         self._max_iters = max_iters
+        self._micro_batch = micro_batch
         self._accumulation = accumulation
         self._seed = seed
         self._epoch = 0  # Runner.resume sets both
@@ -67,14 +82,37 @@ class StepLoop(BaseLoop):
         task_model = getattr(runner.model, "module", runner.model)
         if hasattr(task_model, "step"):
             task_model.step = self._iter
+        first = next(batches)
+        runner.call_hook("before_train_iter", batch_idx=self._iter, data_batch=first)
+        rest = (next(batches) for _ in range(self._accumulation - 1))
+        if isinstance(task_model, StepLoss):
+            parts = [first, *rest]
+            outputs = step_on_all(runner.model, parts, runner.optim_wrapper, noise=self._noise)
+        else:
+            outputs = self._step_by_parts(chain([first], rest))
+        runner.call_hook("after_train_iter", batch_idx=self._iter, data_batch=first, outputs=outputs)
+        self._iter += 1
+
+    def _step_by_parts(self, parts: Iterable[Any]) -> dict[str, torch.Tensor]:
+        """An optimizer step on a loss that is a mean over the parts."""
         outputs: dict[str, torch.Tensor] = {}
-        for part in range(self._accumulation):
-            batch = next(batches)
-            if part == 0:
-                runner.call_hook("before_train_iter", batch_idx=self._iter, data_batch=batch)
-            seed_everything(self._seed, self._iter, part, distributed.rank())
-            losses = runner.model.train_step(batch, optim_wrapper=runner.optim_wrapper)
+        for number, batch in enumerate(parts):
+            with self._noise(number):
+                losses = self.runner.model.train_step(batch, optim_wrapper=self.runner.optim_wrapper)
             for name, value in losses.items():
                 outputs[name] = outputs.get(name, 0) + value.detach() / self._accumulation
-        runner.call_hook("after_train_iter", batch_idx=self._iter, data_batch=batch, outputs=outputs)
-        self._iter += 1
+        return outputs
+
+    @contextmanager
+    def _noise(self, part: int) -> Iterator[None]:
+        """The noise of one part: stochastic depth's follows from a sample's place in the step's batch."""
+        seed_everything(self._seed, self._iter, part, distributed.rank())
+        processes = distributed.world_size()
+        share = Share(
+            seed=(self._seed, self._iter),
+            first=(part * processes + distributed.rank()) * self._micro_batch,
+            count=self._micro_batch,
+            batch=self._micro_batch * processes * self._accumulation,
+        )
+        with sharing(share):
+            yield

@@ -41,24 +41,13 @@ class Trained:
     seconds: float  # over all interrupted parts
 
 
-def accumulation(recipe: Recipe, *, processes: int, whole_batch: bool = False) -> int:
+def accumulation(recipe: Recipe, *, processes: int) -> int:
     """Batches per optimizer step, so that the effective batch is the recipe's.
-
-    Args:
-        whole_batch: see `TaskAdapter`; there is one part then.
 
     Raises:
         UsageError: the batch cannot be split that way.
     """
     at_once = recipe.micro_batch * processes
-    if whole_batch and recipe.batch_size != at_once:
-        raise UsageError(
-            f"This task's loss compares all samples of a batch with each other, so the batch of {recipe.batch_size:,} "
-            f"cannot be accumulated from smaller ones: it must be micro_batch × processes, here {recipe.micro_batch} × "
-            f"{processes} = {at_once:,}. Take more processes or a larger --set micro_batch=… (with "
-            "--set checkpoint_activations=true where memory is short), or another batch, which changes the result: "
-            f"--set batch_size={at_once}."
-        )
     if recipe.batch_size % at_once:
         fitting = [size for size in range(1, recipe.micro_batch + 1) if recipe.batch_size % (size * processes) == 0]
         mend = f"Take --set micro_batch={fitting[-1]}." if fitting else "Change the number of processes."
@@ -106,6 +95,12 @@ def fine_tune(
     )
     folder.mkdir(parents=True, exist_ok=True)
     resumed = _resumable(folder / "last.pth")
+    if recipe.split_alters and resumed.step and resumed.processes != processes:
+        raise UsageError(
+            f"The training in {folder} began on {resumed.processes} process(es), and this recipe's gradients depend on "
+            f"how a batch is split: it cannot be resumed on {processes}. Start as many processes as before, or remove "
+            f"{folder} to begin again."
+        )
     began = time.monotonic() - resumed.seconds
 
     def seconds() -> float:
@@ -127,7 +122,13 @@ def fine_tune(
             recipe,
             folder=folder,
             loader=train_loader(items, batches, workers=loader_workers(recipe.workers), seed=seed),
-            loop={"type": StepLoop, "max_iters": len(rates), "accumulation": parts, "seed": seed},
+            loop={
+                "type": StepLoop,
+                "max_iters": len(rates),
+                "micro_batch": recipe.micro_batch,
+                "accumulation": parts,
+                "seed": seed,
+            },
             wrapper=StepWrapper(
                 adamw(model, recipe),
                 precision=precision(recipe.precision, where),
@@ -168,6 +169,7 @@ def _save_final(model: BaseModel, path: Path, seconds: float) -> None:
 class _Resumed:
     step: int = 0
     seconds: float = 0.0
+    processes: int = 1
 
 
 def _resumable(path: Path) -> _Resumed:
@@ -180,7 +182,7 @@ def _resumable(path: Path) -> _Resumed:
             f"The checkpoint {path} is damaged ({type(error).__name__}). Remove it to start the fine-tuning again."
         ) from error
     note(f"Going on from step {meta['iter']} ({path})")
-    return _Resumed(meta["iter"], meta["train_seconds"])
+    return _Resumed(meta["iter"], meta["train_seconds"], meta["processes"])
 
 
 class _Runner(Runner):

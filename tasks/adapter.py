@@ -151,7 +151,6 @@ class TaskAdapter(ABC):
     eval_split: ClassVar[str] = "val"
     needs_text: ClassVar[bool] = False  # such tasks take Multiway backbones only
     pictures: ClassVar[bool] = False  # whether there is a `picture` of a prediction
-    whole_batch: ClassVar[bool] = False  # the loss compares the samples of a batch, so no part of it stands alone
 
     @abstractmethod
     def check(self, root: Path, *, decode: bool, progress: Progress) -> list[Finding]:
@@ -183,8 +182,11 @@ class TaskAdapter(ABC):
     def model(self, backbone: nn.Module, setting: Setting) -> BaseModel:
         """Backbone (as `beit3`) and head.
 
-        `mode="loss"` returns losses, `mode="predict"` one record per sample of the batch, in order. A model with
-        an attribute `step` is told the number of the optimizer step (from 0) before each loss.
+        `mode="loss"` returns losses, means over the samples of a micro-batch, which are averaged over a step;
+        `mode="predict"` one record per sample of the batch, in order. A model with an attribute `step` is told the
+        number of the optimizer step (from 0) before each loss. A loss that is no such mean, as it compares the samples
+        of a step, goes by `tasks.models.step_loss.StepLoss`, so that it does not depend on how a batch is split; a task
+        whose loss depends on it all the same says so in its recipe (`Recipe.split_alters`).
         """
 
     @abstractmethod

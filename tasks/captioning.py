@@ -34,6 +34,7 @@ class CaptioningRecipe(Recipe):
     label_smoothing: float = 0.1
     drop_worst: float = 0.2  # share of the masked tokens
     drop_worst_after: int = 12_000  # steps
+    loss_group: int = 32  # samples whose masked tokens are averaged and cut together: a GPU's in the official training
     rand_augment: bool = True
     beams: int = 3
     length_penalty: float = 0.6
@@ -86,6 +87,7 @@ class Captioning(TaskAdapter):
                 smoothing=recipe.label_smoothing,
                 drop_worst=recipe.drop_worst,
                 drop_worst_after=recipe.drop_worst_after,
+                group=recipe.loss_group,
             ),
             search=BeamSearch(
                 beams=recipe.beams, length_penalty=recipe.length_penalty, max_length=recipe.caption_length

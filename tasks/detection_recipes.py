@@ -17,9 +17,12 @@ class DetectionRecipe(DenseRecipe):
 
     Another number of processes, or another `micro_batch`, gives a training that is alike and not the same: each process
     draws its proposals by lot (mmdet's RandomSampler) and averages a loss over those of its own micro batch
-    (`avg_factor`, which no process tells another), as in the published trainings. One that is interrupted and goes on
-    with the same numbers ends with the same bits, and predictions are the same to the byte on any number of processes.
+    (`avg_factor`, which no process tells another), as in the published trainings. So `micro_batch` is part of what
+    decides a result. A training that is interrupted and resumed with the same numbers ends with the same bits, and
+    predictions are the same to the byte on any number of processes.
     """
+
+    split_alters = True
 
     masks: bool = True  # whether masks are learnt beside boxes; off for sets of boxes alone
     patch_size: int = 16  # pixels; weights of other patches are resized to it

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from backbones.errors import InputError
+from backbones.errors import InputError, UsageError
 from tasks.adapter import Finding, Metric, Progress, Sample, Setting, Split, TaskAdapter
 from tasks.checking import check_splits, compared
 from tasks.reading import field, read_json, read_lines
@@ -32,12 +32,18 @@ class ImageNetRecipe(Recipe):
 
     mixup: float = 0.8  # Beta parameter; 0 = off
     cutmix: float = 1.0
+    mixup_group: int = 128  # samples that are mixed to the same degree: a GPU's in the official training
     label_smoothing: float = 0.1
     auto_augment: str | None = "rand-m9-mstd0.5-inc1"
     color_jitter: float = 0.4  # without effect beside auto_augment
     random_erasing: float = 0.25
     smallest_crop: float = 0.08  # of the area, in RandomResizedCrop
     crop_pct: float = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.mixup_group <= 0 or self.mixup_group % 2:
+            raise UsageError(f"Recipe field mixup_group is an even number above 0, not {self.mixup_group}.")
 
 
 _OFFICIAL = "unilm beit3/get_started/get_started_for_image_classification.md and the code's defaults"
@@ -127,6 +133,11 @@ class ImageNet(TaskAdapter):
         from tasks.images import IMAGENET_MEAN, IMAGENET_STD
 
         recipe = setting.recipe
+        if recipe.micro_batch % 2 and (recipe.mixup or recipe.cutmix):
+            raise UsageError(
+                f"Mixup and cutmix mix pairs of samples, so micro_batch must be even, not {recipe.micro_batch}. Set "
+                "another, or turn them off, which changes the result: --set mixup=0 --set cutmix=0."
+            )
         transform = create_transform(
             recipe.image_size,
             is_training=True,
@@ -172,7 +183,13 @@ class ImageNet(TaskAdapter):
                 label_smoothing=recipe.label_smoothing,
                 num_classes=classes,
             )
-        return ImageClassifier(backbone, classes=classes, mixup=mixup, label_smoothing=recipe.label_smoothing)
+        return ImageClassifier(
+            backbone,
+            classes=classes,
+            mixup=mixup,
+            mixup_group=recipe.mixup_group,
+            label_smoothing=recipe.label_smoothing,
+        )
 
     def backbone_options(self, recipe: Recipe, *, layers: int) -> dict[str, Any]:
         return {"final_norm": False}

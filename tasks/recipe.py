@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, TypeVar, get_args, get_type_hints
 
 from backbones.errors import UsageError, unknown
 
-# How a run is spread over the machine; changing these leaves the mathematics of the recipe as it is.
+# How a run is spread over the machine; changing these leaves the mathematics of the recipe as it is. Not so
+# `micro_batch` where `Recipe.split_alters`.
 PLACEMENT = ("micro_batch", "workers", "checkpoint_activations")
 # What a recipe says about itself; fixed, and without effect on the result.
 DESCRIPTION = ("name", "source", "deviations")
@@ -87,9 +88,18 @@ class Recipe:
         """Whether anything is fine-tuned; without epochs and steps the given weights predict as they are."""
         return bool(self.epochs or self.steps)
 
+    @property
+    def split_alters(self) -> bool:
+        """Dependence of the gradients on how a batch is split into micro-batches and over processes.
+
+        There is one with batch statistics and with losses that are normalised within a micro-batch. Then `micro_batch`
+        counts as what decides a result, and a training cannot be resumed with another number of processes.
+        """
+        return False
+
     def deciding(self) -> dict[str, Any]:
         """The fields that change the result, not only its placement on the machine, by name."""
-        left_out = {*PLACEMENT, *DESCRIPTION}
+        left_out = {*PLACEMENT, *DESCRIPTION} - ({"micro_batch"} if self.split_alters else set())
         return {field.name: getattr(self, field.name) for field in fields(self) if field.name not in left_out}
 
     def differs_from(self, other: Recipe) -> list[str]:
@@ -99,6 +109,8 @@ class Recipe:
 
 def changed(recipe: R, assignments: Sequence[str]) -> R:
     """The recipe with `key=value` texts applied, each value read as the field's type.
+
+    A new length brings what follows from it along, see `_length`.
 
     Raises:
         UsageError: a text without "=", an unknown key (with the nearest names) or a value of another type.
@@ -112,7 +124,35 @@ def changed(recipe: R, assignments: Sequence[str]) -> R:
         if key not in types:
             raise unknown("recipe field", key, types)
         changes[key] = _parse(key, text, types[key])
-    return replace(recipe, **changes)
+    return replace(recipe, **_length(recipe, changes), **changes)
+
+
+def _length(recipe: Recipe, changes: Mapping[str, Any]) -> dict[str, int]:
+    """What a new length implies for the other fields about lengths, of those that `changes` leaves alone.
+
+    A length in steps takes the place of one in epochs and the other way round, and `epochs=0` is no training. A warm-up
+    that is in epochs where the length is in steps, or longer than the length, keeps its share of it; of one in steps
+    beside a length in epochs no share is known, and a tenth is left.
+    """
+    implied = {}
+    if changes.get("steps") and "epochs" not in changes:
+        implied["epochs"] = 0
+    elif "epochs" in changes and "steps" not in changes:
+        implied["steps"] = 0
+    length = {name: getattr(recipe, name) for name in ("epochs", "steps")} | implied
+    length |= {name: changes[name] for name in length if name in changes}
+    if {"warmup_epochs", "warmup_steps"} & set(changes):
+        return implied
+    if not any(length.values()):
+        return implied | {"warmup_epochs": 0, "warmup_steps": 0}
+    if recipe.warmup_epochs and length["steps"]:
+        return implied | {"warmup_epochs": 0, "warmup_steps": length["steps"] * recipe.warmup_epochs // recipe.epochs}
+    if recipe.warmup_epochs > length["epochs"]:
+        return implied | {"warmup_epochs": length["epochs"] * recipe.warmup_epochs // recipe.epochs}
+    if recipe.warmup_steps > length["steps"] > 0:
+        share = recipe.warmup_steps / recipe.steps if recipe.steps else 0.1
+        return implied | {"warmup_steps": int(length["steps"] * share)}
+    return implied
 
 
 def _parse(key: str, text: str, kind: Any) -> Any:

@@ -87,7 +87,6 @@ class Retrieval(TaskAdapter):
     )
     eval_split = "test"
     needs_text = True
-    whole_batch = True
 
     @abstractmethod
     def read_karpathy(self, root: Path, split: str) -> list[CaptionedImage]:

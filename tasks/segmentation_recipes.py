@@ -50,6 +50,11 @@ class SegmentationRecipe(DenseRecipe):
                 "pixel. Take --set micro_batch=2, or --set norm=GN, which changes the result."
             )
 
+    @property
+    def split_alters(self) -> bool:
+        """True with batch statistics, with Mask2Former's losses (normalised within a micro-batch) and with dropout."""
+        return self.head == "mask2former" or self.norm == "BN" or self.head_dropout > 0
+
 
 _ALLOWED = {
     "scale": "two sides in whole pixels, as in --set scale=[2048,512]",

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-import torch.distributed as dist
 import torch.nn.functional as F
 from mmengine.model import BaseModel
 from torch import Tensor, nn
+
+from tasks.models.step_loss import Outputs, gathered
 
 TEMPERATURE = 0.07  # at the start; CLIP, arXiv 2103.00020, section 2.5
 
@@ -36,7 +38,7 @@ class DualEncoder(BaseModel):
         text: Tensor | None = None,
         text_padding: Tensor | None = None,
         mode: str = "tensor",
-    ) -> tuple[Tensor | None, Tensor | None] | dict[str, Tensor] | list[dict[str, Any]]:
+    ) -> tuple[Tensor | None, Tensor | None] | Outputs | list[dict[str, Any]]:
         """Features, loss or records of a batch.
 
         Args:
@@ -44,13 +46,14 @@ class DualEncoder(BaseModel):
             text: int64 [texts, length] token ids, or None.
             text_padding: bool [texts, length], true = padding.
             mode: "tensor" gives float32 features [images, dim] and [texts, dim] (None for what is not given);
-                "loss" takes as many images as texts, each the other's pair; "predict" gives the images' records,
-                then the texts'.
+                "loss" takes as many images as texts, each the other's pair, and "outputs" what `step_loss` needs of
+                them; "predict" gives the images' records, then the texts'.
         """
         images = None if image is None else self._feature(self.vision_head, image=image)
         texts = None if text is None else self._feature(self.language_head, text=text, text_padding=text_padding)
-        if mode == "loss":
-            return {"loss": contrastive_loss(images, texts, self.logit_scale.exp())}
+        if mode in ("loss", "outputs"):
+            outputs = {"images": images, "texts": texts, "scale": self.logit_scale.exp()}
+            return outputs if mode == "outputs" else {"loss": self.step_loss([outputs])}
         if mode == "tensor":
             return images, texts
         return [
@@ -59,6 +62,14 @@ class DualEncoder(BaseModel):
             if features is not None
             for feature in features.cpu().numpy()
         ]
+
+    def step_loss(self, outputs: Sequence[Outputs]) -> Tensor:
+        """The contrastive loss over all pairs of a step; see `StepLoss`."""
+        images, texts = (torch.cat([part[side] for part in outputs]) for side in ("images", "texts"))
+        return contrastive_loss(images, texts, torch.stack([part["scale"] for part in outputs]).mean())
+
+    def stand_in(self, batch: Mapping[str, Any]) -> None:
+        """None: the loss compares features."""
 
     def _feature(self, head: nn.Linear, **inputs: Tensor | None) -> Tensor:
         token = self.beit3(**inputs).tokens[:, 0]
@@ -81,28 +92,3 @@ def contrastive_loss(images: Tensor, texts: Tensor, scale: Tensor) -> Tensor:
         logits = scale * gathered(images) @ gathered(texts).T
         pairs = torch.arange(len(logits), device=logits.device)
         return (F.cross_entropy(logits, pairs) + F.cross_entropy(logits.T, pairs)) / 2
-
-
-def gathered(features: Tensor) -> Tensor:
-    """[batch, dim] of every process, in the order of ranks: [processes × batch, dim], with gradients.
-
-    For a loss that every process computes in full, and gradients that are averaged over processes.
-    """
-    if not dist.is_initialized() or dist.get_world_size() == 1:
-        return features
-    return _Gather.apply(features)
-
-
-class _Gather(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, features: Tensor) -> Tensor:
-        parts = [torch.empty_like(features) for _ in range(dist.get_world_size())]
-        dist.all_gather(parts, features.contiguous())
-        return torch.cat(parts)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        # As the loss is the same in every process, each has the whole gradient already and keeps its own rows. The
-        # average over processes will divide by their number what only one of them contributes.
-        processes = dist.get_world_size()
-        return gradient.chunk(processes)[dist.get_rank()] * processes

@@ -243,7 +243,7 @@ def test_drop_path_drops_whole_samples_in_both_modalities_and_keeps_the_mean() -
     assert first.drop_path == 0
     ones = {"A": torch.ones(20_000, 2, 1), "B": torch.ones(20_000, 3, 1)}
     torch.manual_seed(0)
-    out = layer._residual({name: torch.zeros_like(part) for name, part in ones.items()}, ones)
+    out = layer._residual({name: torch.zeros_like(part) for name, part in ones.items()}, ones, half=0)
     image_part, text_part = out["A"].flatten(1), out["B"].flatten(1)
     assert torch.equal(image_part[:, 0], text_part[:, 2])
     assert torch.equal(image_part[:, 0], image_part[:, 1])

@@ -162,16 +162,6 @@ def test_the_training_split_can_be_scored_too(root: Path, spm: Path, tmp_path: P
     assert [row.n for row in rows if row.metric in ("i2t_R1", "t2i_R1")] == [6, 14]
 
 
-def test_a_batch_is_never_accumulated(root: Path, spm: Path, tmp_path: Path) -> None:
-    options = {"backbone": "multiway_nano", "tokenizer": spm, "data": root, "out": tmp_path}
-    with pytest.raises(UsageError, match=r"batch of 6 cannot .* here 3 × 1 = 3\..*--set batch_size=3"):
-        harness.run("coco_retrieval", changes=[*FAST, "micro_batch=3"], **options)
-    with pytest.raises(UsageError, match=r"the batch of 3,072 cannot .* here 192 × 1 = 192"):
-        harness.run("coco_retrieval", recipe="base", changes=["image_size=16"], **options)
-    # The refused runs left nothing that the same run with another batch would stumble over.
-    assert harness.run("coco_retrieval", changes=[*FAST, "batch_size=3", "micro_batch=3"], **options)
-
-
 # Bad input
 
 

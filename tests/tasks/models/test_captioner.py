@@ -162,3 +162,21 @@ def test_an_official_checkpoint_loads_whole(tmp_path: Path) -> None:
 def test_a_search_for_nothing_is_refused(wrong: dict) -> None:
     with pytest.raises(UsageError):
         BeamSearch(**wrong)
+
+
+@pytest.mark.parametrize("step", [0, 1])
+def test_the_loss_is_the_mean_over_the_official_gpus_each_without_its_worst_tokens(step: int) -> None:
+    """Groups of 4 of 10 samples; the last two samples are a group that counts half as much."""
+    torch.manual_seed(0)
+    losses, masked = torch.rand(10, 7) * torch.arange(1, 11)[:, None], torch.rand(10, 7) < 0.7
+    loss = CaptioningLoss(drop_worst=0.2, drop_worst_after=0, group=4)
+    expected = 0.0
+    for samples, weight in ((slice(0, 4), 0.4), (slice(4, 8), 0.4), (slice(8, 10), 0.2)):
+        values = losses[samples][masked[samples]]
+        if step == 1:
+            values = values.topk(int(len(values) * 0.8), largest=False).values
+        expected += weight * values.mean()
+    factors = loss.factors(losses, masked, step=step)
+    torch.testing.assert_close((factors * losses).sum(), expected)
+    assert factors.sum().item() == pytest.approx(1.0)
+    assert not factors[~masked].any()

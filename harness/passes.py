@@ -1,0 +1,78 @@
+"""Gradients of a loss over all samples of a step, with the memory of one micro-batch.
+
+A loss over the outputs of all parts (`tasks.models.step_loss`) cannot be accumulated part by part. So the parts go
+through the model twice: first without a graph, for the outputs and the loss's gradient at them; then with a graph, one
+part at a time, and each backward pass starts from that gradient. By the chain rule the sum is the whole batch's
+gradient; the two passes see the same noise, since that is a function of counters. The technique is gradient caching
+(Gao et al., arXiv 2101.06983). A loss that is linear in the outputs, with factors that the batch alone decides, needs
+no first pass, and a step of one part none either.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+from mmengine.model import BaseModel
+from mmengine.optim import OptimWrapper
+from torch import Tensor, nn
+
+from tasks.models.step_loss import Outputs
+
+Noise = Callable[[int], AbstractContextManager]  # of a part's number: its noise, for a forward and a backward pass
+
+
+def step_on_all(model: nn.Module, parts: Sequence[Any], wrapper: OptimWrapper, *, noise: Noise) -> dict[str, Tensor]:
+    """One optimizer step on a loss over all parts; returns the loss for the log.
+
+    Args:
+        model: implements `StepLoss`, or is the wrapper of several processes around one that does.
+        parts: this process's batches, as the loader gives them; all of them are held at once.
+    """
+    task_model = getattr(model, "module", model)
+    if len(parts) == 1:
+        with noise(0):
+            with wrapper.optim_context(model):
+                outputs = _outputs(model, parts[0])
+            loss = task_model.step_loss([outputs])
+            wrapper.update_params(loss)
+        return {"loss": loss.detach()}
+    gradients, loss = _gradients(task_model, parts, wrapper, noise=noise)
+    linear = 0.0
+    for number, part in enumerate(parts):
+        with noise(number):
+            with wrapper.optim_context(model):
+                outputs = _outputs(model, part)
+            share = sum((outputs[name] * gradient).sum() for name, gradient in gradients[number].items())
+            # The wrapper divides by the number of parts, as it does for a mean.
+            wrapper.update_params(share * len(parts))
+            linear += share.detach()
+    return {"loss": linear if loss is None else loss}
+
+
+def _gradients(
+    model: BaseModel, parts: Sequence[Any], wrapper: OptimWrapper, *, noise: Noise
+) -> tuple[list[dict[str, Tensor]], Tensor | None]:
+    """The gradient of the step's loss at the outputs of each part, and the loss if outputs were computed."""
+    found: list[Outputs] = [stand_in for part in parts if (stand_in := model.stand_in(part)) is not None]
+    computed = len(found) < len(parts)
+    if computed:
+        found = []
+        for number, part in enumerate(parts):
+            with noise(number), torch.no_grad(), wrapper.optim_context(model):
+                found.append(_outputs(model, part))
+    leaves = [
+        {name: value.detach().requires_grad_(value.is_floating_point()) for name, value in outputs.items()}
+        for outputs in found
+    ]
+    loss = model.step_loss(leaves)
+    loss.backward()
+    gradients = [{name: leaf.grad for name, leaf in outputs.items() if leaf.grad is not None} for outputs in leaves]
+    return gradients, loss.detach() if computed else None
+
+
+def _outputs(model: nn.Module, part: Mapping[str, Any]) -> Outputs:
+    preprocessor = getattr(model, "module", model).data_preprocessor
+    return model(**preprocessor(part, training=True), mode="outputs")
