@@ -26,7 +26,10 @@ __all__ = [
     "config",
     "family",
     "names",
+    "native_patch",
+    "num_layers",
     "require",
+    "skeleton",
 ]
 
 TIMM = "timm/"
@@ -71,10 +74,11 @@ def build(
         weights: .safetensors, or an official .pth.
         image_size: pixels; other than the named one, the position table gets that size (and loaded tables
             are interpolated to it).
-        options: fields of `MultiwayConfig` to change, such as `drop_path` or `final_norm`.
+        options: fields of `MultiwayConfig` to change, such as `drop_path` or `final_norm`. Of these a timm model has
+            `patch_size`, `drop_path` and `checkpoint_activations`, and it keeps its own final norm.
 
     Raises:
-        UsageError: unknown name or option.
+        UsageError: unknown name or option, or one that the backbone cannot honour.
         InputError: weights that cannot be read or do not fit.
     """
     from backbones.weights import load
@@ -86,6 +90,27 @@ def build(
     if weights is not None:
         load(model, weights)
     return model
+
+
+def skeleton(name: str, *, image_size: int | None = None, **options: object) -> nn.Module:
+    """A backbone without memory for its weights, to ask what it is like before anything is read.
+
+    Args and errors: see `build`.
+    """
+    import torch
+
+    with torch.device("meta"):
+        return build(name, image_size=image_size, **options)
+
+
+def num_layers(name: str) -> int:
+    """How many layers a backbone has."""
+    return skeleton(name).num_layers if name.startswith(TIMM) else config(name).layers
+
+
+def native_patch(name: str) -> int | None:
+    """Pixels along a side of a backbone's patches as it was pretrained; None for one without patches."""
+    return skeleton(name).patch_size if name.startswith(TIMM) else config(name).patch_size
 
 
 def resolve(name: str, *, image_size: int | None = None, **options: object) -> MultiwayConfig:
@@ -107,5 +132,13 @@ def _build_multiway(config: MultiwayConfig) -> nn.Module:
 def _build_timm(name: str, image_size: int | None, options: dict) -> nn.Module:
     from backbones.timm_backbone import TimmBackbone
 
-    # Options about experts and norms have no meaning for other architectures.
-    return TimmBackbone(name, image_size=image_size, drop_path=options.get("drop_path", 0.0))
+    if options.get("window"):
+        raise UsageError(
+            f"timm/{name} has no window attention. Take --set window=0: every layer then attends to all patches, which "
+            "needs more time and memory (--set checkpoint_activations=true)."
+        )
+    left_out = ("window", "global_layers", "final_norm")  # without windows all layers are global; timm norms as it does
+    options = {option: value for option, value in options.items() if option not in left_out}
+    if unfit := options.keys() - {"patch_size", "drop_path", "checkpoint_activations"}:
+        raise UsageError(f"timm/{name} has no {' and no '.join(sorted(unfit))}: only Multiway backbones do.")
+    return TimmBackbone(name, image_size=image_size, **options)

@@ -7,6 +7,9 @@ from typing import Literal
 
 from backbones.errors import UsageError, unknown
 
+DENSE_PATCH = 16  # pixels of a patch from which the heads of detection and segmentation make strides of 4 to 64
+COARSEST_STRIDE = 32  # of the adapter and of the pyramids, before a detector's last subsampling
+
 
 @dataclass(frozen=True, kw_only=True)
 class MultiwayConfig:
@@ -90,5 +93,8 @@ def config(name: str) -> MultiwayConfig:
 
 
 def family(name: str) -> str:
-    """Which recipe a backbone takes: 'nano', 'base', 'large' or 'giant'; a timm model takes 'base'."""
+    """Which recipe a backbone takes by the size in its name, a timm model too: 'nano', 'base', 'large' or 'giant'.
+
+    A name without any of them, such as timm/resnet50 or timm/vit_huge_patch14_224, takes 'base'.
+    """
     return next((size for size in ("nano", "large", "giant") if f"_{size}" in name), "base")

@@ -22,7 +22,14 @@ from backbones import noise
 from backbones.cache import KeyValueCache
 from backbones.config import MultiwayConfig
 from backbones.linear import Linear
-from backbones.positions import UNUSED_ROWS, PositionTable, image_positions
+from backbones.positions import (
+    UNUSED_ROWS,
+    PositionTable,
+    image_positions,
+    require_whole_patches,
+    resize_image_table,
+    resize_patch_kernel,
+)
 
 IMAGE, TEXT, PAIR = "A", "B", "VL"
 
@@ -229,6 +236,11 @@ class Multiway(nn.Module):
 
     prefix_tokens = 1  # the class token in front of the patches
     pixel_mean = pixel_std = (0.5, 0.5, 0.5)  # of RGB in 0..1, as pretrained
+    any_size = True  # images of other sizes than the configured one take interpolated positions
+
+    @property
+    def patch_size(self) -> int:
+        return self.config.patch_size
 
     @property
     def dim(self) -> int:
@@ -360,8 +372,22 @@ class Multiway(nn.Module):
         """The name in this module of a tensor in a checkpoint file; None when it belongs to a head."""
         return name if name.startswith(("text_embed.", "vision_embed.", "encoder.")) else None
 
+    def resized(self, name: str, tensor: Tensor, like: Tensor) -> Tensor | None:
+        """A tensor of a file fitted to this model's image and patch size; None where its size is no such thing."""
+        if name == "encoder.embed_positions.A.weight":
+            side = math.isqrt(len(like) - UNUSED_ROWS - 1)
+            return resize_image_table(tensor, (side, side))
+        if name == "vision_embed.proj.weight":
+            return resize_patch_kernel(tensor, like.shape[-1])
+        return None
+
     def embed_image(self, image: Tensor, masked: Tensor | None = None) -> Tensor:
-        """What the first layer takes of an image: [batch, 1 + patches, dim], the class token first."""
+        """What the first layer takes of an image: [batch, 1 + patches, dim], the class token first.
+
+        Raises:
+            InputError: the sides of the image are not multiples of the patch size.
+        """
+        require_whole_patches(image, self.config.patch_size)
         grid = tuple(side // self.config.patch_size for side in image.shape[-2:])
         tokens = self.vision_embed(image, masked)
         return tokens + image_positions(self.encoder.embed_positions[IMAGE].weight, grid).to(tokens.dtype)

@@ -28,10 +28,9 @@ from torch import Tensor
 
 import backbones
 from backbones import operators
+from backbones.config import DENSE_PATCH
 from backbones.pyramid import MapPyramid, SimpleFeaturePyramid
 from backbones.vit_adapter import ViTAdapter
-
-COARSEST_STRIDE = 32  # of the adapter and of the pyramids, before a detector's last subsampling
 
 operators.provide()
 
@@ -69,6 +68,8 @@ class MultiwayMaps(BaseModule):
         name: see `backbones.build`.
         weights: pretrained weights, .safetensors or an official .pth.
         image_size: pixels of the training images; others take interpolated positions.
+        patch_size: pixels of a patch, hence the stride of the maps. The pyramids and MMDetection's anchors want 16; the
+            kernel and positions of weights with other patches (beit3_giant_patch14_224) are resized to it.
         layers: whose maps [batch, dim, height / patch, width / patch] are returned; the last one when not given.
         adapter: return the four maps of a ViT-Adapter (strides 4 to 32) instead.
         options: fields of `MultiwayConfig` to change, such as `window`, `global_layers` and `drop_path`.
@@ -80,13 +81,21 @@ class MultiwayMaps(BaseModule):
         *,
         weights: str | Path | None = None,
         image_size: int | None = None,
+        patch_size: int = DENSE_PATCH,
         layers: Sequence[int] | None = None,
         adapter: bool = False,
         init_cfg: dict | None = None,
         **options: object,
     ) -> None:
         super().__init__(init_cfg)
-        self.beit3 = backbones.build(name, weights=weights, image_size=image_size, final_norm=False, **options)
+        native = backbones.native_patch(name)
+        if native not in (patch_size, None):
+            MMLogger.get_current_instance().warning(
+                f"{name}: its patches of {native} pixels are resized to {patch_size}, the stride that heads expect."
+            )
+        self.beit3 = backbones.build(
+            name, weights=weights, image_size=image_size, patch_size=patch_size, final_norm=False, **options
+        )
         self.beit3.freeze_unused_by_images()
         self.layers = [self.beit3.map_layers - 1] if layers is None else list(layers)
         self.adapter = ViTAdapter(self.beit3) if adapter else None

@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from backbones.errors import InputError
+
 UNUSED_ROWS = 2
 
 
@@ -55,3 +57,20 @@ def resize_patch_kernel(kernel: Tensor, patch_size: int) -> Tensor:
     """A patch embedding's kernel [dim, 3, patch, patch] for another patch size, bicubically as EVA's from 14 to 16."""
     resized = F.interpolate(kernel.float(), size=(patch_size, patch_size), mode="bicubic", align_corners=False)
     return resized.to(kernel.dtype)
+
+
+def require_whole_patches(image: Tensor, patch_size: int) -> None:
+    """Check that an image [..., height, width] is a whole number of patches, since what is left over would be cut off.
+
+    Heads that resize a map to the image would then read every place from a little further left and up.
+
+    Raises:
+        InputError: a side is not a multiple of the patch size.
+    """
+    height, width = image.shape[-2:]
+    if height % patch_size or width % patch_size:
+        raise InputError(
+            f"An image of {width} × {height} pixels is not a whole number of patches of {patch_size} × {patch_size}. "
+            f"Pad it to multiples of {patch_size} (in a config of MMDetection, data_preprocessor=dict(pad_size_divisor="
+            "32); of MMSegmentation, data_preprocessor=dict(test_cfg=dict(size_divisor=32)))."
+        )

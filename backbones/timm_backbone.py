@@ -2,35 +2,87 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Sequence
 
 import timm
+from timm.layers import resample_abs_pos_embed
 from timm.models import group_parameters
 from torch import Tensor, nn
 
 from backbones.errors import UsageError, unknown
 from backbones.multiway import Encoded
+from backbones.positions import require_whole_patches, resize_patch_kernel
 
 
 class TimmBackbone(nn.Module):
     """A timm model behind the interface of `Multiway`, for images alone.
 
-    Feature maps of convolutional models count as patch tokens without a class token.
+    Feature maps of convolutional models count as patch tokens without a class token. Transformers take images of other
+    sizes than their own where timm lets them (`any_size`): positions are interpolated bicubically then.
+
+    Args:
+        image_size: pixels, square; the model's own when not given.
+        patch_size: pixels; the model's own when not given.
+
+    Raises:
+        UsageError: an unknown model, or an option that it cannot honour.
     """
 
-    def __init__(self, name: str, *, image_size: int | None, drop_path: float) -> None:
+    def __init__(
+        self,
+        name: str,
+        *,
+        image_size: int | None = None,
+        patch_size: int | None = None,
+        drop_path: float = 0.0,
+        checkpoint_activations: bool = False,
+    ) -> None:
         super().__init__()
-        self._name = name
-        options = {"img_size": image_size} if image_size else {}
         require_model(name)
-        try:
-            self.model = timm.create_model(name, pretrained=False, num_classes=0, drop_path_rate=drop_path, **options)
-        except TypeError:  # models without a fixed input size, or without stochastic depth, refuse the option
-            self.model = timm.create_model(name, pretrained=False, num_classes=0)
+        self._name = name
+        wanted = {"img_size": image_size, "patch_size": patch_size, "drop_path_rate": drop_path or None}
+        wanted = {option: value for option, value in wanted.items() if value is not None}
+        self.model, refused = _create(name, {**wanted, "dynamic_img_size": True})
+        if "drop_path_rate" in refused:
+            raise UsageError(f"timm/{name} has no stochastic depth: take --set drop_path=0.")
+        if "patch_size" in refused and patch_size != self.patch_size:
+            own = f"patches of {self.patch_size} pixels" if self.patch_size else "no patches"
+            raise UsageError(
+                f"timm/{name} has {own} and cannot be built with patches of {patch_size}, which this task needs. Take "
+                "a plain vision transformer, such as timm/vit_base_patch16_224."
+            )
+        if image_size and self.patch_size and image_size % self.patch_size:
+            raise UsageError(
+                f"Image size {image_size} is not a multiple of the {self.patch_size} pixels of a patch of timm/{name}. "
+                f"Take {round(image_size / self.patch_size) * self.patch_size}."
+            )
+        if checkpoint_activations:
+            self._checkpoint_activations()
+        # A model that has no size of its own, such as a convolutional one, has no option for it.
+        self.any_size = "dynamic_img_size" not in refused or "img_size" in refused
         self.image_size = image_size or self.model.pretrained_cfg["input_size"][-1]
         self.prefix_tokens = getattr(self.model, "num_prefix_tokens", 0)
+        if not hasattr(self.model, "group_matcher"):
+            raise UsageError(f"timm does not say in which layer the parameters of {name} are. Take another model.")
         groups = group_parameters(self.model, self.model.group_matcher(coarse=False), reverse=True)
         self._layer_ids = {f"model.{parameter}": depth for parameter, depth in groups.items()}
+
+    def _checkpoint_activations(self) -> None:
+        try:
+            self.model.set_grad_checkpointing(True)
+        except (AssertionError, AttributeError):
+            raise UsageError(
+                f"timm/{self._name} cannot compute its activations again in the backward pass: take "
+                "--set checkpoint_activations=false, with a smaller --set micro_batch=… where memory is short."
+            ) from None
+
+    @property
+    def patch_size(self) -> int | None:
+        """Pixels along a side of a patch; None for models that do not begin with patches."""
+        size = getattr(getattr(self.model, "patch_embed", None), "patch_size", None)
+        return size[0] if isinstance(size, tuple) else size
 
     @property
     def dim(self) -> int:
@@ -73,7 +125,13 @@ class TimmBackbone(nn.Module):
         return Encoded(tokens, tokens.shape[1])
 
     def maps(self, image: Tensor, layers: Sequence[int]) -> tuple[Tensor, ...]:
-        """Feature maps [batch, channels, height, width] after the given blocks or stages."""
+        """Feature maps [batch, channels, height, width] after the given blocks or stages.
+
+        Raises:
+            InputError: the sides of the images are not multiples of the patch size.
+        """
+        if self.patch_size:
+            require_whole_patches(image, self.patch_size)
         found = self.model.forward_intermediates(image, indices=list(layers), intermediates_only=True)
         return tuple(found)
 
@@ -92,6 +150,16 @@ class TimmBackbone(nn.Module):
         heads = (classifier,) if isinstance(classifier, str) else tuple(classifier)
         return None if name.startswith(heads) else f"model.{name}"
 
+    def resized(self, name: str, tensor: Tensor, like: Tensor) -> Tensor | None:
+        """A tensor of a file fitted to this model's image and patch size; None where its size is no such thing."""
+        if name == "model.patch_embed.proj.weight" and tensor.shape[:2] == like.shape[:2]:
+            return resize_patch_kernel(tensor, like.shape[-1])
+        if name == "model.pos_embed" and tensor.ndim == 3 and tensor.shape[2] == like.shape[2]:
+            prefix = 0 if getattr(self.model, "no_embed_class", False) else self.prefix_tokens
+            side = math.isqrt(like.shape[1] - prefix)
+            return resample_abs_pos_embed(tensor, [side, side], num_prefix_tokens=prefix)
+        return None
+
     def no_weight_decay(self) -> set[str]:
         """timm's own list for this model."""
         names = self.model.no_weight_decay() if hasattr(self.model, "no_weight_decay") else set()
@@ -102,6 +170,20 @@ def require_model(name: str) -> None:
     """Raise a UsageError with the nearest names when timm has no such model."""
     if not timm.is_model(name):
         raise unknown("timm model", name, timm.list_models())
+
+
+def _create(name: str, wanted: dict[str, object]) -> tuple[nn.Module, set[str]]:
+    """A model with its own initial weights, and which of the options its architecture does not have."""
+    refused: set[str] = set()
+    while True:
+        options = {option: value for option, value in wanted.items() if option not in refused}
+        try:
+            return timm.create_model(name, pretrained=False, num_classes=0, **options), refused
+        except TypeError as error:
+            named = re.search(r"keyword argument '(\w+)'", str(error))
+            if named is None or named[1] not in options:
+                raise
+            refused.add(named[1])
 
 
 def _as_tokens(features: Tensor, dim: int) -> Tensor:

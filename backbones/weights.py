@@ -7,7 +7,6 @@ are read with `torch.load(weights_only=True)`. Our own files are safetensors.
 from __future__ import annotations
 
 import hashlib
-import math
 import pickle
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,12 +17,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from backbones.errors import InputError
-from backbones.positions import UNUSED_ROWS, resize_image_table, resize_patch_kernel, resize_relative_table
 
 TRUNK = "beit3."  # what official checkpoints put before the transformer's own names
-IMAGE_TABLE = TRUNK + "encoder.embed_positions.A.weight"
-PATCH_KERNEL = TRUNK + "vision_embed.proj.weight"
-RELATIVE = TRUNK + "relative."
 WRAPPERS = ("model", "module", "state_dict")
 # In some released files but not in every model that loads them: the heads of pretraining and the final norm.
 OPTIONAL = ("mlm_head.", "mim_head.", TRUNK + "encoder.layer_norm.")
@@ -125,7 +120,7 @@ def load(model: nn.Module, path: str | Path, *, new_heads: bool = False) -> Load
     new_heads = new_heads or backbone is model
     own = {prefix + name: tensor for name, tensor in model.state_dict().items()}
     state = _under_trunk(read(path), backbone)
-    resized = _resize(state, own)
+    resized = _resize(state, own, backbone)
     fresh_parts = tuple(TRUNK + part for part in getattr(backbone, "fresh_parts", ()))
 
     def is_free(name: str) -> bool:
@@ -161,22 +156,16 @@ def _under_trunk(state: dict[str, Tensor], backbone: nn.Module) -> dict[str, Ten
     return {name if inside[name] is None else TRUNK + inside[name]: tensor for name, tensor in state.items()}
 
 
-def _resize(state: dict[str, Tensor], own: dict[str, Tensor]) -> list[str]:
+def _resize(state: dict[str, Tensor], own: dict[str, Tensor], backbone: nn.Module) -> list[str]:
     """Interpolate what has a size of its own in each model; returns the names of what changed."""
     resized = []
     for name in state.keys() & own.keys():
-        if state[name].shape == own[name].shape:
+        if state[name].shape == own[name].shape or not name.startswith(TRUNK):
             continue
-        if name == IMAGE_TABLE:
-            side = math.isqrt(len(own[name]) - UNUSED_ROWS - 1)
-            state[name] = resize_image_table(state[name], (side, side))
-        elif name == PATCH_KERNEL:
-            state[name] = resize_patch_kernel(state[name], own[name].shape[-1])
-        elif name.startswith(RELATIVE):
-            state[name] = resize_relative_table(state[name], len(own[name]))
-        else:
-            continue
-        resized.append(name)
+        fitted = backbone.resized(name.removeprefix(TRUNK), state[name], own[name])
+        if fitted is not None:
+            state[name] = fitted
+            resized.append(name)
     return sorted(resized)
 
 

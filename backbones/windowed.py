@@ -116,6 +116,12 @@ class WindowedMultiway(Multiway):
         """See `Multiway.own_key`."""
         return name if name.startswith("relative.") else super().own_key(name)
 
+    def resized(self, name: str, tensor: Tensor, like: Tensor) -> Tensor | None:
+        """See `Multiway.resized`; tables of relative positions have the size of their maps."""
+        if name.startswith("relative."):
+            return resize_relative_table(tensor, len(like))
+        return super().resized(name, tensor, like)
+
 
 def into_windows(maps: Tensor, size: tuple[int, int]) -> Tensor:
     """Cut [batch, height, width, dim] into windows: [batch * windows, *size, dim], padded with zeros at the ends."""

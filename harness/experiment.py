@@ -12,6 +12,7 @@ import backbones
 import tasks
 from backbones.errors import UsageError, unknown
 from backbones.tokenizer import Tokenizer
+from harness.progress import note
 from tasks.adapter import Sample, Setting, TaskAdapter
 from tasks.recipe import Recipe, changed
 
@@ -61,17 +62,15 @@ class Experiment:
         """The task model without weights from a file; the seed decides the random ones."""
         import torch
 
+        options = _backbone_options(self.adapter, self.backbone, self.recipe)
+        native = backbones.native_patch(self.backbone)
         torch.manual_seed(self.seed)
-        own = {}
-        if not self.backbone.startswith(backbones.TIMM):
-            own = self.adapter.backbone_options(self.recipe, layers=backbones.config(self.backbone).layers)
-        backbone = backbones.build(
-            self.backbone,
-            image_size=self.recipe.image_size,
-            drop_path=self.recipe.drop_path,
-            checkpoint_activations=self.recipe.checkpoint_activations,
-            **own,
-        )
+        backbone = backbones.build(self.backbone, **options)
+        if backbone.patch_size != native:
+            note(
+                f"{self.backbone}: patches of {native} pixels and their positions are resized to "
+                f"{backbone.patch_size}, which the heads of {self.adapter.name} need"
+            )
         return self.adapter.model(backbone, self.setting)
 
     def identity(
@@ -135,6 +134,8 @@ def plan(
     adapter.split(split)
     if limit is not None and limit < 1:
         raise UsageError(f"--limit takes a number of samples from 1, not {limit}.")
+    skeleton = backbones.skeleton(backbone, **_backbone_options(adapter, backbone, altered))
+    adapter.require_backbone(skeleton, altered)
     folder = adapter.data_folder(Path(data))
     if not altered.trains and weights is None:
         raise UsageError(f"Recipe {altered.name} does not fine-tune: {task} needs --weights with backbone and head.")
@@ -153,6 +154,15 @@ def plan(
         limit=limit,
         folder=Path(out) / adapter.name / folder_name,
     )
+
+
+def _backbone_options(adapter: TaskAdapter, backbone: str, recipe: Recipe) -> dict[str, Any]:
+    return {
+        "image_size": recipe.image_size,
+        "drop_path": recipe.drop_path,
+        "checkpoint_activations": recipe.checkpoint_activations,
+        **adapter.backbone_options(recipe, layers=backbones.num_layers(backbone)),
+    }
 
 
 def _recipe(adapter: TaskAdapter, name: str) -> Recipe:

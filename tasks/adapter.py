@@ -201,6 +201,16 @@ class TaskAdapter(ABC):
         """Fields of `MultiwayConfig` that the task sets, besides image size and drop path, for so many layers."""
         return {}
 
+    def require_backbone(self, backbone: nn.Module, recipe: Recipe) -> None:  # noqa: B027  most tasks take any
+        """Check that the recipe's model can be made on a backbone. Asked before data and weights are read.
+
+        Args:
+            backbone: a `backbones.skeleton` with the recipe's options.
+
+        Raises:
+            UsageError: it cannot; the message has the way out.
+        """
+
     def read_official(self, path: Path) -> list[dict[str, Any]]:
         """Records, each with its "id", of a predictions file in the form of the benchmark's own tools.
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+import math
 import zipfile
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from backbones.config import COARSEST_STRIDE, DENSE_PATCH
 from backbones.errors import InputError, UsageError
 from tasks.adapter import Finding, Metric, Progress, Sample, Setting, Split, Submission, TaskAdapter
 from tasks.checking import check_splits, compared
@@ -58,7 +60,28 @@ class ADE20K(TaskAdapter):
     pictures = True
 
     def backbone_options(self, recipe: SegmentationRecipe, *, layers: int) -> dict[str, Any]:
-        return {"final_norm": False}
+        """UPerNet's pyramid wants patches of 16 pixels; the ViT-Adapter makes its own strides beside any."""
+        return {"final_norm": False} | ({"patch_size": DENSE_PATCH} if recipe.head == "upernet" else {})
+
+    def require_backbone(self, backbone: nn.Module, recipe: SegmentationRecipe) -> None:
+        """Maps of one stride for UPerNet, a Multiway backbone for the ViT-Adapter, and crops without a remainder."""
+        if recipe.head == "mask2former" and not hasattr(backbone, "image_layers"):
+            light = [name for name, other in self.recipes.items() if other.head == "upernet" and name != "nano"]
+            raise UsageError(
+                f"Recipe {recipe.name} runs a ViT-Adapter between the layers of a Multiway backbone, which this one is "
+                f"not. Take a recipe with UPerNet: --recipe {' or --recipe '.join(light)}."
+            )
+        if backbone.map_layers < 4:
+            raise UsageError(f"UPerNet takes maps of four layers, and this backbone has {backbone.map_layers}.")
+        multiple = math.lcm(backbone.patch_size, COARSEST_STRIDE)
+        if recipe.image_size % multiple:
+            near = max(round(recipe.image_size / multiple), 1) * multiple
+            raise UsageError(
+                f"Crops of {recipe.image_size} pixels leave a remainder in maps of stride {COARSEST_STRIDE} or patches "
+                f"of {backbone.patch_size}, which would be cut off. Take --set image_size={near}."
+            )
+        if recipe.inference == "whole" and not backbone.any_size:
+            raise UsageError("This backbone takes images of one size only: take --set inference=slide.")
 
     def check(self, root: Path, *, decode: bool, progress: Progress) -> list[Finding]:
         from tasks.ade20k_data import CLASS_FILE, class_names

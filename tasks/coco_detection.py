@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from backbones.config import DENSE_PATCH
 from backbones.errors import InputError, UsageError
 from tasks import coco_results
 from tasks.adapter import CODALAB_LARGEST, Finding, Metric, Progress, Sample, Setting, Split, Submission, TaskAdapter
@@ -74,13 +75,25 @@ class CocoDetection(TaskAdapter):
 
     def backbone_options(self, recipe: DetectionRecipe, *, layers: int) -> dict[str, Any]:
         """Windows, and `global_blocks` layers that attend everywhere, the last of as many equal runs each."""
+        if not recipe.window:
+            return {"final_norm": False, "patch_size": DENSE_PATCH}
         everywhere = tuple(number * layers // recipe.global_blocks - 1 for number in range(1, recipe.global_blocks + 1))
         return {
             "final_norm": False,
-            "patch_size": recipe.patch_size,
+            "patch_size": DENSE_PATCH,
             "window": recipe.window,
             "global_layers": everywhere,
         }
+
+    def require_backbone(self, backbone: nn.Module, recipe: DetectionRecipe) -> None:
+        """Maps of one stride for all layers, and of other sizes than the training crop where views have them."""
+        backbone.map_layers  # noqa: B018  raises the error
+        sizes = recipe.test_scales or (recipe.test_size or recipe.image_size,)
+        if not backbone.any_size and set(sizes) != {recipe.image_size}:
+            raise UsageError(
+                f"This backbone takes images of {recipe.image_size} pixels only, and recipe {recipe.name} predicts in "
+                f"{', '.join(map(str, sizes))}. Take --set test_size={recipe.image_size} --set test_scales=[]."
+            )
 
     def check(self, root: Path, *, decode: bool, progress: Progress) -> list[Finding]:
         def told(split: str, samples: Sequence[Sample]) -> str:

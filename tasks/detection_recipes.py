@@ -25,8 +25,7 @@ class DetectionRecipe(DenseRecipe):
     split_alters = True
 
     masks: bool = True  # whether masks are learnt beside boxes; off for sets of boxes alone
-    patch_size: int = 16  # pixels; weights of other patches are resized to it
-    window: int = 14  # side of an attention window, in patches
+    window: int = 14  # side of an attention window, in patches of 16 pixels; 0: every layer attends everywhere
     global_blocks: int = 4  # evenly placed layers that attend to the whole image
     scale_jitter: tuple[float, float] = (0.1, 2.0)  # how large the longer edge gets, in crops
     head_channels: int = 256  # of the pyramid, the proposals and the heads

@@ -13,6 +13,7 @@ from mmengine.utils import apply_to
 from torch import Tensor, nn
 
 from backbones import openmmlab  # registers the pyramid and what mmcv-lite lacks; before MMDetection is imported
+from backbones.config import COARSEST_STRIDE
 from tasks.images import pixel_statistics
 from tasks.models.cascade import MASK_SIDE, cascade_mask_rcnn
 from tasks.models.masks import run_lengths
@@ -58,7 +59,7 @@ class Detector(BaseModel):
         if mode == "loss":
             return self.net.loss(self._maps(_square(inputs, self.recipe.image_size)), data_samples)
         views = [
-            (self._maps(_square(images, _longest(samples))), [sample.metainfo for sample in samples])
+            (self._maps(_square(images, _side(samples))), [sample.metainfo for sample in samples])
             for images, samples in zip(inputs, data_samples, strict=True)
         ]
         # As in detectron2: half precision in the transformer at most. Boxes and scores rounded to bfloat16 cost AP.
@@ -159,7 +160,7 @@ def _preprocessor(*, mean: Sequence[float], std: Sequence[float]) -> nn.Module:
             done = [super(Preprocessor, self).forward(view) for view in views]
             return {name: [view[name] for view in done] for name in done[0]}
 
-    return Preprocessor(mean=mean, std=std, pad_size_divisor=openmmlab.COARSEST_STRIDE)
+    return Preprocessor(mean=mean, std=std, pad_size_divisor=COARSEST_STRIDE)
 
 
 def _in_float32(module: nn.Module, inputs: Any, outputs: Any) -> Any:
@@ -176,12 +177,13 @@ def _square(images: Tensor, side: int) -> Tensor:
     return F.pad(images, (0, side - images.shape[-1], 0, side - images.shape[-2]))
 
 
-def _longest(samples: Sequence[DetDataSample]) -> int:
-    """The longest edge of a batch's images without their padding.
+def _side(samples: Sequence[DetDataSample]) -> int:
+    """The side of the squares that a batch's images are padded to: a multiple of the coarsest stride.
 
     Positions are those of a square with the image in its upper left corner, as in training, whatever its shape.
     """
-    return max(max(sample.metainfo["img_shape"]) for sample in samples)
+    longest = max(max(sample.metainfo["img_shape"]) for sample in samples)
+    return -(-longest // COARSEST_STRIDE) * COARSEST_STRIDE  # cut down to patches, an edge would be lost
 
 
 def _first_of_each(labels: Tensor, most: int, *, classes: int) -> Tensor:

@@ -13,6 +13,7 @@ from mmengine.model import BaseModel
 from torch import Tensor, nn
 
 from backbones import openmmlab  # provides what mmcv-lite lacks; before MMSegmentation is imported
+from backbones.config import COARSEST_STRIDE
 from backbones.pyramid import MapPyramid
 from backbones.vit_adapter import ViTAdapter, quarters
 from tasks.images import pixel_statistics
@@ -121,9 +122,8 @@ class Segmenter(BaseModel):
 
     @property
     def _multiple(self) -> int:
-        """What the sides of an image must be multiples of: of the patch, and of the adapter's stride 8."""
-        config = getattr(self.beit3, "config", None)
-        return math.lcm(config.patch_size, 8) if config is not None else openmmlab.COARSEST_STRIDE
+        """What the sides of an image must be multiples of, so that every map covers all of it and nothing else."""
+        return math.lcm(self.beit3.patch_size, COARSEST_STRIDE)
 
 
 def window_starts(length: int, crop: int, stride: int) -> list[int]:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import re
 from pathlib import Path
 
@@ -10,7 +11,8 @@ from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import MODELS, DefaultScope
 
 import backbones
-from backbones import openmmlab, weights
+from backbones import InputError, openmmlab, weights
+from backbones.config import CONFIGS
 from tests.conftest import REPOSITORY
 
 NANO = {"type": "Multiway", "name": "multiway_nano", "image_size": 64}
@@ -103,6 +105,26 @@ def test_the_last_layer_is_the_default_and_an_adapter_gives_four_strides() -> No
         assert torch.equal(last, model.beit3.maps(IMAGE, [5])[0])
         maps = MODELS.build(NANO | {"adapter": True}).eval()(IMAGE)
     assert [features.shape[-1] for features in maps] == [24, 12, 6, 3]
+
+
+def test_patches_are_made_to_fit_unless_another_size_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A giant's patches of 14 pixels in a user's config would have strides of 3.5 to 28 in the pyramid."""
+    name = "beit3_giant_patch14_224"
+    small = dataclasses.replace(CONFIGS[name], layers=2, vl_layers=0, dim=32, heads=2, ffn_dim=32, vocab_size=8)
+    monkeypatch.setitem(CONFIGS, name, small)
+    source = backbones.build(name)
+    weights.save(source.state_dict(), tmp_path / "giant.safetensors")
+    config = {"type": "Multiway", "name": name, "weights": str(tmp_path / "giant.safetensors")}
+    (last,) = MODELS.build(config)(torch.zeros(1, 3, 64, 96))
+    assert last.shape[-2:] == (4, 6)
+    model = MODELS.build(config | {"patch_size": 14})
+    assert torch.equal(model.beit3.vision_embed.proj.weight, source.vision_embed.proj.weight)
+    with pytest.raises(InputError, match="96 × 64 pixels is not a whole number of patches of 14"):
+        model(torch.zeros(1, 3, 64, 96))
+    with pytest.raises(InputError, match="pad_size_divisor"):
+        MODELS.build(NANO | {"adapter": True})(torch.zeros(1, 3, 64, 90))
 
 
 def test_heads_are_built_the_same_whatever_the_default_scope(capsys: pytest.CaptureFixture) -> None:

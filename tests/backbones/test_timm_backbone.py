@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import timm
 import torch
+from timm.layers import resample_abs_pos_embed
 
 import backbones
-from backbones import UsageError
+from backbones import InputError, UsageError, weights
 from backbones.multiway import Multiway
+from backbones.positions import resize_patch_kernel
 
 
 def vision_state(model: timm.models.VisionTransformer) -> dict[str, torch.Tensor]:
@@ -104,3 +108,50 @@ def test_a_multiway_backbone_has_every_method_of_a_timm_one() -> None:
 def test_unknown_timm_models_are_named_with_the_nearest() -> None:
     with pytest.raises(UsageError, match="vit_base_patch16_224"):
         backbones.build("timm/vit_base_patch16_223")
+
+
+def test_positions_and_patches_of_a_file_are_resized_as_the_model_wants_them(tmp_path: Path) -> None:
+    """Positions as timm's own loading resizes them, the kernel as ours."""
+    from timm.models.vision_transformer import checkpoint_filter_fn
+
+    torch.manual_seed(0)
+    source = timm.create_model("vit_tiny_patch16_224", img_size=224, patch_size=14, num_classes=0)
+    torch.save(source.state_dict(), tmp_path / "source.pth")
+    target = backbones.build("timm/vit_tiny_patch16_224", image_size=320, patch_size=16)
+    report = weights.load(target, tmp_path / "source.pth")
+    assert report.resized == ("beit3.model.patch_embed.proj.weight", "beit3.model.pos_embed")
+    theirs = checkpoint_filter_fn(dict(source.state_dict()), target.model)
+    torch.testing.assert_close(target.model.pos_embed.detach(), theirs["pos_embed"])
+    kernel = resize_patch_kernel(source.patch_embed.proj.weight.detach(), 16)
+    assert torch.equal(target.model.patch_embed.proj.weight.detach(), kernel)
+    assert torch.equal(target.model.blocks[3].mlp.fc1.weight, source.blocks[3].mlp.fc1.weight)
+
+
+def test_other_sizes_than_the_trained_one_take_interpolated_positions() -> None:
+    model = backbones.build("timm/vit_tiny_patch16_224", image_size=64).eval()
+    fixed = timm.create_model("vit_tiny_patch16_224", img_size=96, num_classes=0).eval()
+    state = model.model.state_dict()
+    state["pos_embed"] = resample_abs_pos_embed(state["pos_embed"], [6, 6])
+    fixed.load_state_dict(state)
+    image = torch.randn(1, 3, 96, 96)
+    with torch.inference_mode():
+        (found,) = model.maps(image, [11])
+        (expected,) = fixed.forward_intermediates(image, indices=[11], intermediates_only=True)
+    torch.testing.assert_close(found, expected)
+    with pytest.raises(InputError, match="90 × 96 pixels is not a whole number of patches of 16"):
+        model.maps(torch.zeros(1, 3, 96, 90), [11])
+
+
+@pytest.mark.parametrize("options", [{"window": 14}, {"experts": "standard"}, {"layers": 3}])
+def test_options_that_a_timm_model_cannot_honour_are_refused(options: dict) -> None:
+    with pytest.raises(UsageError, match=f"no {next(iter(options))}"):
+        backbones.build("timm/vit_tiny_patch16_224", **options)
+
+
+def test_a_convolutional_model_keeps_its_stochastic_depth() -> None:
+    """It has no option for the size of images, which costs it no other option."""
+    from timm.layers import DropPath
+
+    model = backbones.build("timm/resnet18", image_size=64, drop_path=0.2)
+    assert max(module.drop_prob for module in model.modules() if isinstance(module, DropPath)) == pytest.approx(0.2)
+    assert (model.any_size, model.patch_size) == (True, None)

@@ -204,7 +204,7 @@ def test_the_recipes_are_the_official_ones() -> None:
     assert (objects.lr, objects.epochs, objects.warmup_steps, objects.image_size) == (1e-4, 15, 250, 1024)
     for recipe in (giant, objects):
         assert (recipe.layer_decay, recipe.weight_decay, recipe.drop_path, recipe.batch_size) == (0.9, 0.1, 0.6, 64)
-        assert (recipe.window, recipe.global_blocks, recipe.patch_size, recipe.steps) == (16, 10, 16, 0)
+        assert (recipe.window, recipe.global_blocks, recipe.steps) == (16, 10, 0)
         assert recipe.schedule == "step"
     assert (giant.soft_nms, giant.masks, objects.masks) == (True, True, False)
 
