@@ -56,6 +56,20 @@ class Linear(nn.Linear):
         return dtype if _onednn_has(dtype) else None
 
 
+def for_products(x: Tensor) -> Tensor:
+    """The input of several linear layers in the type that autocast gives their products: cast once instead of by each.
+
+    Only where no gradients are computed: those of the layers are added up in float32 when each has its own cast.
+    """
+    return x if torch.is_grad_enabled() else x.to(product_dtype(x))
+
+
+def product_dtype(x: Tensor) -> torch.dtype:
+    """The type in which a linear layer computes with x: autocast's, or that of x."""
+    where = x.device.type
+    return torch.get_autocast_dtype(where) if torch.is_autocast_enabled(where) else x.dtype
+
+
 def _onednn_has(dtype: torch.dtype) -> bool:
     if not torch.backends.mkldnn.is_available():
         return False

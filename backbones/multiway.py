@@ -5,6 +5,9 @@ the decoupled form is applied to one modality at a time; they meet only inside t
 carry the names of the official implementation, in which expert A is vision and expert B is language, so
 that official checkpoints load as they are. Source of the layer's form: "Image as a Foreign Language"
 (arXiv 2208.10442) and Magneto (arXiv 2210.06423) for the sub-LayerNorms.
+
+Under autocast the streams stay float32 from the embeddings to the final norm, as in torchscale: half precision holds
+what a layer computes, but would lose it in the sum of all layers.
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ from torch.utils.checkpoint import checkpoint
 from backbones import noise
 from backbones.cache import KeyValueCache
 from backbones.config import MultiwayConfig
-from backbones.linear import Linear
+from backbones.linear import Linear, for_products, product_dtype
 from backbones.positions import (
     UNUSED_ROWS,
     PositionTable,
@@ -162,8 +165,7 @@ class Layer(nn.Module):
         def mix(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
             if cache is not None:
                 key, value = cache.append(self.index, key, value)
-            mask = None if bias is None else bias.to(query.dtype)
-            return F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+            return F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
 
         streams = self.attend(streams, lambda normed: self.self_attn(normed, mix))
         return self.feed(streams, pair=len(streams) > 1 or (cache is not None and cache.pair))
@@ -172,7 +174,9 @@ class Layer(nn.Module):
         self, streams: dict[str, Tensor], attention: Callable[[dict[str, Tensor]], dict[str, Tensor]]
     ) -> dict[str, Tensor]:
         """The attention half: `attention` of the normed streams is added to them."""
-        normed = {name: _expert(self.self_attn_layer_norm, name)(tokens) for name, tokens in streams.items()}
+        normed = {
+            name: for_products(_expert(self.self_attn_layer_norm, name)(tokens)) for name, tokens in streams.items()
+        }
         return self._residual(streams, attention(normed), half=0)
 
     def feed(self, streams: dict[str, Tensor], *, pair: bool = False) -> dict[str, Tensor]:
@@ -198,8 +202,8 @@ class VisionEmbedding(nn.Module):
         """[batch, 3, height, width] -> [batch, 1 + patches, dim]; `masked` [batch, patches], 1 = masked."""
         patches = self.proj(image).flatten(2).transpose(1, 2)
         if masked is not None:
-            patches = torch.where(masked.bool().unsqueeze(-1), self.mask_token.to(patches.dtype), patches)
-        return torch.cat([self.cls_token.to(patches.dtype).expand(len(patches), -1, -1), patches], dim=1)
+            patches = torch.where(masked.bool().unsqueeze(-1), self.mask_token, patches)
+        return torch.cat([self.cls_token.expand(len(patches), -1, -1), patches], dim=1)
 
 
 class Encoder(nn.Module):
@@ -312,7 +316,8 @@ class Multiway(nn.Module):
         image_length = streams[IMAGE].shape[1] if image is not None else 0
         if cache is not None and image is not None:
             cache.pair = True
-        bias = _attention_bias(attn_mask, text_padding, image_length, like=next(iter(streams.values())))
+        dtype = product_dtype(next(iter(streams.values())))
+        bias = _attention_bias(attn_mask, text_padding, image_length, dtype=dtype)
 
         kept = {}
         for layer in self.encoder.layers:
@@ -389,8 +394,7 @@ class Multiway(nn.Module):
         """
         require_whole_patches(image, self.config.patch_size)
         grid = tuple(side // self.config.patch_size for side in image.shape[-2:])
-        tokens = self.vision_embed(image, masked)
-        return tokens + image_positions(self.encoder.embed_positions[IMAGE].weight, grid).to(tokens.dtype)
+        return self.vision_embed(image, masked) + image_positions(self.encoder.embed_positions[IMAGE].weight, grid)
 
     def _embed_text(self, text: Tensor, padding: Tensor | None, positions: Tensor | None) -> Tensor:
         table = self.encoder.embed_positions[TEXT].weight[UNUSED_ROWS:]
@@ -406,19 +410,20 @@ def _join(streams: dict[str, Tensor]) -> Tensor:
 
 
 def _attention_bias(
-    attn_mask: Tensor | None, text_padding: Tensor | None, image_length: int, *, like: Tensor
+    attn_mask: Tensor | None, text_padding: Tensor | None, image_length: int, *, dtype: torch.dtype
 ) -> Tensor | None:
     """What is added to the attention scores, broadcastable to [batch, heads, queries, keys].
 
-    Blocked pairs get -1e8 and padded keys -inf, as in the official code: the difference shows in rows in
-    which everything is blocked.
+    Blocked pairs get -1e8 (in float16, which ends at -65504, half its least number) and padded keys -inf, as in the
+    official code: the difference shows in rows in which everything is blocked.
     """
     bias = None
     if attn_mask is not None:
-        bias = like.new_zeros(attn_mask.shape).masked_fill_(attn_mask.bool(), -1e8)
+        blocked = max(-1e8, torch.finfo(dtype).min / 2)
+        bias = torch.zeros_like(attn_mask, dtype=dtype).masked_fill_(attn_mask.bool(), blocked)
         bias = bias[None, None] if bias.ndim == 2 else bias[:, None]
     if text_padding is not None:
         keys = F.pad(text_padding.bool(), (image_length, 0))
-        padded = like.new_zeros(keys.shape).masked_fill_(keys, float("-inf"))[:, None, None]
+        padded = torch.zeros_like(keys, dtype=dtype).masked_fill_(keys, float("-inf"))[:, None, None]
         bias = padded if bias is None else bias + padded
     return bias

@@ -57,7 +57,11 @@ def collate(items: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def pad(texts: Sequence[Tensor]) -> dict[str, Tensor]:
-    """A batch of token ids, padded to its longest: `text` int64 [batch, length], `text_padding` bool, true = pad."""
+    """A batch of token ids, padded to its longest: `text` int64 [batch, length], and `text_padding`, true = padding.
+
+    `text_padding`, bool [batch, length], is left out where nothing is padded: without a mask attention is faster.
+    """
     text = pad_sequence(list(texts), batch_first=True, padding_value=PAD)
     lengths = torch.tensor([len(ids) for ids in texts])
-    return {"text": text, "text_padding": torch.arange(text.shape[1]) >= lengths[:, None]}
+    padding = torch.arange(text.shape[1]) >= lengths[:, None]
+    return {"text": text, "text_padding": padding} if padding.any() else {"text": text}

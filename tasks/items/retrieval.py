@@ -27,7 +27,7 @@ class RetrievalItems(SampleItems):
         return item
 
     def collate(self, batch: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
-        """A batch: `image` when it has images, `text` and `text_padding` when it has texts.
+        """A batch: `image` when it has images, `text` (and `text_padding`, see `pad`) when it has texts.
 
         Raises:
             ValueError: a text stands before an image, so the model's records would not be in order.

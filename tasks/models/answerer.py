@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from mmengine.model import BaseModel
 from torch import Tensor, nn
 
-INIT_STD = 0.02
+from tasks.models.heads import in_float32, initialise
 
 
 class Pooler(nn.Module):
@@ -43,15 +43,13 @@ class VisualQuestionAnswering(BaseModel):
         self.head = nn.Sequential(
             nn.Linear(dim, 2 * dim), nn.LayerNorm(2 * dim), nn.GELU(), nn.Linear(2 * dim, len(answers))
         )
-        for linear in (self.pooler.dense, self.head[0], self.head[3]):
-            nn.init.trunc_normal_(linear.weight, std=INIT_STD, a=-INIT_STD, b=INIT_STD)
-            nn.init.zeros_(linear.bias)
+        initialise(self.pooler.dense, self.head[0], self.head[3])
 
     def forward(
         self,
         image: Tensor,
         text: Tensor,
-        text_padding: Tensor,
+        text_padding: Tensor | None = None,
         target: Tensor | None = None,
         mode: str = "tensor",
     ) -> Tensor | dict[str, Tensor] | list[dict[str, Any]]:
@@ -60,12 +58,12 @@ class VisualQuestionAnswering(BaseModel):
         Args:
             image: float [batch, 3, size, size].
             text: int64 [batch, length], the question's token ids.
-            text_padding: bool or int [batch, length], 1 = padding.
+            text_padding: bool or int [batch, length], 1 = padding; None where there is none.
             target: float [batch, answers], soft labels in [0, 1].
-            mode: "tensor" for the logits [batch, answers]; "loss"; "predict" for a record per sample.
+            mode: "tensor" for the float32 logits [batch, answers]; "loss"; "predict" for a record per sample.
         """
         token = self.beit3(image, text, text_padding=text_padding).tokens[:, 0]
-        logits = self.head(self.pooler(token)).float()
+        logits = in_float32(lambda first: self.head(self.pooler(first)), token)
         if mode == "loss":
             # A sum over answers and a mean over samples, written as the official code has it.
             return {"loss": F.binary_cross_entropy_with_logits(logits, target) * len(self.answers)}

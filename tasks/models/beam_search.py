@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from backbones.cache import KeyValueCache
 from backbones.errors import UsageError
 from backbones.tokenizer import BOS, EOS, PAD
+from tasks.models.heads import in_float32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +81,7 @@ class Decoder:
                     [seen, torch.eye(beams, dtype=torch.bool, device=image.device).expand(batch, -1, -1)], 2
                 )
                 logits = self._advance(words[:, :, length - 2], length, seen, cache, prefix)
-            candidates = _candidates(scores[:, :, None] + logits.float().log_softmax(-1))
+            candidates = _candidates(scores[:, :, None] + logits.log_softmax(-1))
             keep = best.update(candidates, words, length)
             if best.done.all():
                 break
@@ -91,15 +92,15 @@ class Decoder:
         return best.words
 
     def _start(self, image: Tensor, cache: KeyValueCache) -> Tensor:
-        """Logits of the first word: [batch, 1, vocabulary]."""
+        """Logits of the first word: float32 [batch, 1, vocabulary]."""
         text = torch.tensor([BOS, self._mask], device=image.device).expand(len(image), 2)
         blocked = one_way_mask(self._backbone.image_tokens(image), 2, device=image.device)
         encoded = self._backbone(image, text, attn_mask=blocked, cache=cache)
         cache.truncate(len(cache) - 1)
-        return self._head(encoded.text[:, 1:])
+        return in_float32(self._head, encoded.text[:, 1:])
 
     def _advance(self, word: Tensor, length: int, seen: Tensor, cache: KeyValueCache, prefix: int) -> Tensor:
-        """Logits after each beam's last word [batch, beams]: [batch, beams, vocabulary].
+        """Logits after each beam's last word [batch, beams]: float32 [batch, beams, vocabulary].
 
         seen: bool [batch, beams, cached words and these], which of the words belong to a beam.
         """
@@ -112,7 +113,7 @@ class Decoder:
         blocked = F.pad(~visible, (prefix, 0), value=False)
         encoded = self._backbone(text=text, text_positions=positions, attn_mask=blocked, cache=cache)
         cache.truncate(len(cache) - beams)
-        return self._head(encoded.tokens[:, beams:])
+        return in_float32(self._head, encoded.tokens[:, beams:])
 
 
 def _candidates(scores: Tensor) -> tuple[Tensor, Tensor, Tensor]:

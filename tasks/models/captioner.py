@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from backbones.linear import Linear
 from tasks.models import step_loss
 from tasks.models.beam_search import BeamSearch, Decoder, one_way_mask
+from tasks.models.heads import in_float32, initialise
 from tasks.models.step_loss import Outputs
 
 
@@ -43,13 +44,13 @@ class CaptioningLoss:
         """Kullback-Leibler divergences from the smoothed targets: float32 [tokens].
 
         Args:
-            logits: [tokens, vocabulary].
+            logits: float32 [tokens, vocabulary].
             target: int64 [tokens].
         """
         others = logits.shape[1] - 1
-        smooth = torch.full_like(logits, self.smoothing / others, dtype=torch.float32)
+        smooth = torch.full_like(logits, self.smoothing / others)
         smooth.scatter_(1, target[:, None], 1 - self.smoothing)
-        return F.kl_div(logits.float().log_softmax(1), smooth, reduction="none").sum(1)
+        return F.kl_div(logits.log_softmax(1), smooth, reduction="none").sum(1)
 
     def drops(self, step: int) -> bool:
         """Decide whether the worst tokens are left out at an optimizer step (from 0)."""
@@ -97,8 +98,7 @@ class Captioner(BaseModel):
         super().__init__()
         self.beit3 = backbone
         self.mlm_head = Linear(backbone.dim, backbone.config.vocab_size)
-        nn.init.trunc_normal_(self.mlm_head.weight, std=0.02)
-        nn.init.zeros_(self.mlm_head.bias)
+        initialise(self.mlm_head)
         self.mask = mask
         self.step = 0  # told by the engine
         self._detokenize = detokenize
@@ -123,7 +123,7 @@ class Captioner(BaseModel):
             masked: [batch, length], 1 = to be predicted.
             target: int64 [batch, length], the words before masking.
             mode: "loss"; "outputs" for what `step_loss` needs, "losses" [batch, length] (0 where nothing is masked) and
-                "masked"; "tensor" for logits [masked words, vocabulary]; "predict" for one record per image.
+                "masked"; "tensor" for float32 logits [masked words, vocabulary]; "predict" for one record per image.
         """
         if mode == "predict":
             return [{"caption": self._detokenize(ids)} for ids in self.decode(image).tolist()]
@@ -158,7 +158,7 @@ class Captioner(BaseModel):
     def _logits(self, image: Tensor, text: Tensor, text_padding: Tensor | None, masked: Tensor) -> Tensor:
         blocked = one_way_mask(self.beit3.image_tokens(image), text.shape[1], device=text.device)
         encoded = self.beit3(image, text, text_padding=text_padding, attn_mask=blocked)
-        return self.mlm_head(encoded.text[masked])
+        return in_float32(self.mlm_head, encoded.text[masked])
 
     def decode(self, image: Tensor) -> Tensor:
         """The best caption of each image: int64 [batch, max length], `<s>` words `</s>` and then padding."""

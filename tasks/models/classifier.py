@@ -13,6 +13,7 @@ from timm.data import Mixup
 from torch import Tensor, nn
 
 from backbones import noise
+from tasks.models.heads import in_float32, initialise
 
 HEAD_INIT_SCALE = 0.001
 
@@ -43,10 +44,7 @@ class ImageClassifier(BaseModel):
         self.beit3 = backbone
         self.fc_norm = nn.LayerNorm(backbone.dim)  # eps 1e-5
         self.head = nn.Linear(backbone.dim, classes)
-        nn.init.trunc_normal_(self.head.weight, std=0.02)
-        nn.init.zeros_(self.head.bias)
-        with torch.no_grad():
-            self.head.weight.mul_(HEAD_INIT_SCALE)
+        initialise(self.head, scale=HEAD_INIT_SCALE)
         self.mixup = mixup
         self.mixup_group = mixup_group
         self.label_smoothing = label_smoothing
@@ -56,7 +54,7 @@ class ImageClassifier(BaseModel):
     def forward(
         self, image: Tensor, label: Tensor | None = None, mode: str = "tensor"
     ) -> Tensor | dict[str, Tensor] | list[dict[str, Any]]:
-        """image: float [batch, 3, size, size]; label: int64 [batch]. `mode="tensor"` returns the logits."""
+        """image: float [batch, 3, size, size]; label: int64 [batch]. `mode="tensor"` returns the float32 logits."""
         if mode == "loss":
             return {"loss": self._loss(image, label)}
         logits = self._logits(image)
@@ -64,13 +62,13 @@ class ImageClassifier(BaseModel):
 
     def _logits(self, image: Tensor) -> Tensor:
         tokens = self.beit3(image).tokens[:, self.beit3.prefix_tokens :]
-        return self.head(self.fc_norm(tokens.mean(1)))
+        return in_float32(lambda patches: self.head(self.fc_norm(patches.mean(1))), tokens)
 
     def _loss(self, image: Tensor, label: Tensor) -> Tensor:
         if self.mixup is None:
-            return F.cross_entropy(self._logits(image).float(), label, label_smoothing=self.label_smoothing)
+            return F.cross_entropy(self._logits(image), label, label_smoothing=self.label_smoothing)
         image, target = self._mixed(image, label)
-        return F.cross_entropy(self._logits(image).float(), target)
+        return F.cross_entropy(self._logits(image), target)
 
     def _mixed(self, image: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
         """Images and soft targets, each sample mixed with its neighbour in the batch.
@@ -91,7 +89,7 @@ class ImageClassifier(BaseModel):
         return torch.cat(images), torch.cat(targets)
 
     def _records(self, logits: Tensor) -> list[dict[str, Any]]:
-        probability, classes = logits.float().softmax(-1).topk(self.top)
+        probability, classes = logits.softmax(-1).topk(self.top)
         return [
             {"top": ids, "probability": [round(p, 6) for p in values]}
             for ids, values in zip(classes.tolist(), probability.tolist(), strict=True)

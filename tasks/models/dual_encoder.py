@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from mmengine.model import BaseModel
 from torch import Tensor, nn
 
+from tasks.models.heads import in_float32, initialise
 from tasks.models.step_loss import Outputs, gathered
 
 TEMPERATURE = 0.07  # at the start; CLIP, arXiv 2103.00020, section 2.5
@@ -28,8 +29,7 @@ class DualEncoder(BaseModel):
         self.beit3 = backbone
         self.language_head = nn.Linear(backbone.dim, backbone.dim, bias=False)
         self.vision_head = nn.Linear(backbone.dim, backbone.dim, bias=False)
-        for head in (self.language_head, self.vision_head):
-            nn.init.trunc_normal_(head.weight, std=0.02)
+        initialise(self.language_head, self.vision_head)
         self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / TEMPERATURE)))
 
     def forward(
@@ -73,8 +73,7 @@ class DualEncoder(BaseModel):
 
     def _feature(self, head: nn.Linear, **inputs: Tensor | None) -> Tensor:
         token = self.beit3(**inputs).tokens[:, 0]
-        with torch.autocast(token.device.type, enabled=False):
-            return F.normalize(head(token.float()), dim=-1)
+        return in_float32(lambda features: F.normalize(head(features), dim=-1), token)
 
 
 def contrastive_loss(images: Tensor, texts: Tensor, scale: Tensor) -> Tensor:

@@ -9,6 +9,8 @@ import torch.nn.functional as F
 from mmengine.model import BaseModel
 from torch import Tensor, nn
 
+from tasks.models.heads import in_float32, initialise
+
 HEAD_INIT_SCALE = 0.001
 
 
@@ -21,11 +23,7 @@ class ReasoningHead(nn.Module):
         self.dense1 = nn.Linear(4 * dim, 2 * dim)
         self.norm2 = nn.LayerNorm(2 * dim)
         self.dense2 = nn.Linear(2 * dim, 2)
-        for dense in (self.dense1, self.dense2):
-            nn.init.trunc_normal_(dense.weight, std=0.02)
-            nn.init.zeros_(dense.bias)
-            with torch.no_grad():
-                dense.weight.mul_(HEAD_INIT_SCALE)
+        initialise(self.dense1, self.dense2, scale=HEAD_INIT_SCALE)
 
     def forward(self, features: Tensor) -> Tensor:
         return self.dense2(F.gelu(self.norm2(self.dense1(self.norm1(features)))))
@@ -52,7 +50,7 @@ class Reasoner(BaseModel):
         label: Tensor | None = None,
         mode: str = "tensor",
     ) -> Tensor | dict[str, Tensor] | list[dict[str, Any]]:
-        """Logits [batch, 2], the loss, or one record per sample.
+        """Float32 logits [batch, 2], the loss, or one record per sample.
 
         Args:
             image_a, image_b: float [batch, 3, size, size], the left and the right image.
@@ -61,7 +59,7 @@ class Reasoner(BaseModel):
         """
         logits = self._logits(image_a, image_b, text, text_padding)
         if mode == "loss":
-            return {"loss": F.cross_entropy(logits.float(), label)}
+            return {"loss": F.cross_entropy(logits, label)}
         return logits if mode == "tensor" else self._records(logits)
 
     def _logits(self, image_a: Tensor, image_b: Tensor, text: Tensor, text_padding: Tensor | None) -> Tensor:
@@ -69,8 +67,8 @@ class Reasoner(BaseModel):
         padding = None if text_padding is None else torch.cat([text_padding, text_padding])
         encoded = self.beit3(both, torch.cat([text, text]), text_padding=padding)
         pairs = torch.cat([encoded.image[:, 0], encoded.text[:, 0]], dim=-1)
-        return self.head(torch.cat(pairs.chunk(2), dim=-1))
+        return in_float32(self.head, torch.cat(pairs.chunk(2), dim=-1))
 
     def _records(self, logits: Tensor) -> list[dict[str, Any]]:
-        margins = (logits[:, 1] - logits[:, 0]).float().tolist()
+        margins = (logits[:, 1] - logits[:, 0]).tolist()
         return [{"label": int(margin > 0), "margin": round(margin, 6)} for margin in margins]

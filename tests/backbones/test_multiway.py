@@ -216,6 +216,14 @@ def test_padding_does_not_reach_other_tokens() -> None:
     torch.testing.assert_close(padded, short, atol=1e-5, rtol=0)
 
 
+def test_a_mask_without_padding_changes_nothing() -> None:
+    model, (image, text) = small(), pair()
+    with torch.no_grad():
+        for given in (image, None):
+            masked = model(given, text, text_padding=torch.zeros_like(text)).tokens
+            torch.testing.assert_close(model(given, text).tokens, masked, atol=1e-5, rtol=0)
+
+
 def test_maps_are_patch_tokens_of_the_layers_in_their_place() -> None:
     model, (image, _) = small(), pair()
     with torch.no_grad():
@@ -291,3 +299,67 @@ def test_bad_configurations_are_refused() -> None:
         backbones.build("beit3_base_patch16_223")
     with pytest.raises(ValueError, match="image, a text or both"):
         small()()
+
+
+HALF = pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=["bf16", "fp16"])
+
+
+@HALF
+@pytest.mark.parametrize("grad", [False, True], ids=["inference", "training path"])
+def test_streams_stay_float32_under_autocast(dtype: torch.dtype, grad: bool) -> None:
+    model, (image, text) = small(), pair()
+    masked = torch.zeros(2, 16)
+    masked[:, 3] = 1
+    inputs, updates = [], []
+    for layer in model.encoder.layers:
+        layer.register_forward_pre_hook(lambda _, given: inputs.append(given[0]))
+        layer.ffn["A"].register_forward_hook(lambda *call: updates.append(call[-1]))
+    with torch.set_grad_enabled(grad), torch.autocast("cpu", dtype):
+        encoded = model(image, text, vision_masked=masked, layers=(0, 3))
+    # What layers add is in half precision, so nothing else keeps the sums in float32.
+    assert {update.dtype for update in updates} == {dtype}
+    assert {part.dtype for streams in inputs for part in streams.values()} == {torch.float32}
+    assert {tokens.dtype for tokens in (encoded.tokens, *encoded.layers)} == {torch.float32}
+    table = model.encoder.embed_positions["A"].weight
+    first = inputs[0]["A"]
+    assert torch.equal(first[0, 0], model.vision_embed.cls_token[0, 0] + table[2])
+    assert torch.equal(first[0, 4], model.vision_embed.mask_token[0, 0] + table[6])
+    # Neither the sums nor the final norm are rounded to half precision on the way out.
+    for tokens in (encoded.layers[1], encoded.tokens):
+        assert (tokens != tokens.to(dtype).float()).float().mean() > 0.9
+
+
+@HALF
+def test_cached_decoding_under_autocast_is_near_float32(dtype: torch.dtype) -> None:
+    model, (image, text) = small(), pair(length=6)
+    mask = one_way_mask(17, 6)
+
+    def decoded() -> torch.Tensor:
+        cache = KeyValueCache(capacity=23)
+        model(image, cache=cache)
+        blocked = mask[17:]
+        return model(text=text, cache=cache, attn_mask=blocked).tokens
+
+    with torch.inference_mode():
+        expected = decoded()
+        with torch.autocast("cpu", dtype):
+            found, plain = decoded(), model(image, text, attn_mask=mask).text
+    assert found.dtype == torch.float32
+    steps = 1 / 2**8 if dtype == torch.bfloat16 else 1 / 2**11
+    assert (found - expected).abs().mean() < 4 * steps * expected.abs().mean()
+    assert (found - plain).abs().mean() < 4 * steps * expected.abs().mean()
+
+
+def test_what_may_not_be_attended_to_is_not_in_float16_either() -> None:
+    """float16 ends at 65504: -1e8 would be minus infinity, and a row in which all is blocked not a number."""
+    model, (image, text) = small(), pair()
+    padding = torch.tensor([[0, 0, 0, 0, 1], [0, 0, 0, 0, 0]])
+    mask = one_way_mask(17, 5)
+    mask[20] = 1
+    with torch.no_grad():
+        expected = model(image, text, text_padding=padding, attn_mask=mask).tokens
+        with torch.autocast("cpu", torch.float16):
+            found = model(image, text, text_padding=padding, attn_mask=mask).tokens
+    assert found.isfinite().all()
+    # What follows the blocked row sees it; nothing says what a row without anything to attend to should be.
+    assert (found - expected)[:, :20].abs().max() < 0.01 * expected.abs().max()

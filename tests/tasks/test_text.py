@@ -33,6 +33,11 @@ def test_batches_are_padded_to_their_longest(field: TextField) -> None:
     assert batch["label"].tolist() == [0, 1]
 
 
+def test_a_batch_without_padding_has_no_mask(field: TextField) -> None:
+    items = [{"text": field("star star", of="x")}, {"text": field("star star", of="y")}]
+    assert collate(items).keys() == {"text"}
+
+
 def test_texts_that_cannot_be_meant_are_told(field: TextField, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="text of caption 7 is empty"):
         field("", of="caption 7")

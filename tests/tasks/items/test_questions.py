@@ -43,7 +43,7 @@ def test_a_batch_has_padded_texts_and_dense_targets(tmp_path: Path, spm: Path) -
 
 def test_without_a_vocabulary_there_are_no_targets(tmp_path: Path, spm: Path) -> None:
     own = items(tmp_path, spm, None)
-    assert own.collate([own[0]]).keys() == {"image", "text", "text_padding"}
+    assert own.collate([own[0]]).keys() == {"image", "text"}  # nothing is padded
 
 
 def test_what_is_wrong_with_a_question_is_told_with_its_id(tmp_path: Path, spm: Path) -> None:
