@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from backbones import opencv
 from backbones.config import CONFIGS, MultiwayConfig, config, family
 from backbones.errors import InputError, UsageError
 
@@ -33,6 +34,8 @@ __all__ = [
 ]
 
 TIMM = "timm/"
+
+opencv.provide()  # every import of mmengine in this project comes after that of this package
 
 
 def names() -> list[str]:

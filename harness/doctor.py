@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from backbones import opencv
 from backbones.errors import InputError
 
 PACKAGES = {
@@ -26,6 +27,7 @@ PACKAGES = {
     "pycocoevalcap": "captioning scores",
     "pandas": "tables",
 }
+REINSTALL = "Install the project again as the README says."
 FREE_GIB = 5.0  # a base-size run with its checkpoint
 
 
@@ -61,7 +63,11 @@ def _package(name: str, use: str) -> Finding:
         module = importlib.import_module(name)
     except Exception as error:  # a package can fail in any way; the way is the finding
         reason = str(error).splitlines()[0] if str(error) else ""
-        return Finding(name, False, f"{type(error).__name__}: {reason} (for {use}). {_mend(name, reason)}", needed=True)
+        return Finding(name, False, f"{type(error).__name__}: {reason} (for {use}). {REINSTALL}", needed=True)
+    if name == "cv2" and (reason := opencv.reason()):
+        return Finding(
+            name, True, f"cannot be loaded ({reason}); a stand-in is used, nothing here needs it", needed=True
+        )
     version = getattr(module, "__version__", None) or _installed_version(name)
     return Finding(name, True, f"{version} (for {use}){_operators() if name == 'mmcv' else ''}", needed=True)
 
@@ -70,12 +76,6 @@ def _operators() -> str:
     from backbones import operators
 
     return ", compiled operators of its own" if operators.compiled() else ", operators in PyTorch from this project"
-
-
-def _mend(name: str, reason: str) -> str:
-    if name == "cv2" and ".so" in reason:
-        return "Install opencv-python-headless in place of opencv-python: it needs no system libraries."
-    return "Install the project again as the README says."
 
 
 def _installed_version(name: str) -> str:

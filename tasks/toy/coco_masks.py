@@ -19,13 +19,77 @@ def polygons(mask: np.ndarray) -> list[list[float]]:
     Polygons have no holes. Where the mask has one, the outline goes there and back along a slit without width, which
     whatever fills polygons by counting crossings (pycocotools, OpenCV) decodes to the hole.
     """
-    import cv2
+    outlines = (np.array(outline) for outline in _joined(_headings(mask)))  # [points, 2] each, in half pixels
+    return [(simplified(outline, tolerance=2 * TOLERANCE) / 2).ravel().tolist() for outline in outlines]
 
-    parts = []
-    for outline in _joined(_headings(mask)):
-        points = cv2.approxPolyDP(np.array(outline, np.int32)[:, None], 2 * TOLERANCE, closed=True)
-        parts.append((points.ravel() / 2).tolist())
-    return parts
+
+def simplified(outline: np.ndarray, *, tolerance: float) -> np.ndarray:
+    """Simplify a closed polygon by the Ramer-Douglas-Peucker algorithm: [points, 2] -> [fewer points, 2].
+
+    The polygon is split between two points that are far apart; of each half the point that is farthest from the
+    segment between its ends is kept, and splits it again, until all are nearer than `tolerance`. Then corners that
+    have become flat are left out. These are the points of OpenCV's approxPolyDP.
+    """
+    count = len(outline)
+    begin = far = 0
+    for _ in range(3):  # until two points are likely to be far apart
+        begin, far = far, _farthest(outline, far)
+    if _square(outline[far] - outline[begin]) <= tolerance**2:
+        return outline[begin : begin + 1]
+    corners = []
+    arcs = [(far, begin), (begin, far)]  # index of the first point and of the last
+    while arcs:
+        begin, end = arcs.pop()
+        between = (begin + 1 + np.arange((end - begin - 1) % count)) % count
+        if len(between):
+            away = _from_segment(outline[between], outline[begin], outline[end])
+            if away.max() > tolerance**2 * max(_square(outline[end] - outline[begin]), 1):
+                split = int(between[away.argmax()])
+                arcs += [(split, end), (begin, split)]
+                continue
+        corners.append(outline[begin])
+    return _without_flat_corners(np.array(corners), tolerance=tolerance)
+
+
+def _farthest(outline: np.ndarray, begin: int) -> int:
+    """Index of the point of `outline` [points, 2] that is farthest from one of them, the first after it of several."""
+    return (begin + int(((np.roll(outline, -begin, 0) - outline[begin]) ** 2).sum(1).argmax())) % len(outline)
+
+
+def _square(vector: np.ndarray) -> int:
+    return int(vector @ vector)
+
+
+def _from_segment(points: np.ndarray, begin: np.ndarray, end: np.ndarray) -> np.ndarray:
+    """Squared distances of points from the segment between two others, times its squared length, exactly.
+
+    All are whole numbers: points [n, 2] -> int64 [n]. A segment without length counts as one of length 1.
+    """
+    line = end - begin
+    length = max(_square(line), 1)
+    here, there = points - begin, points - end
+    along = here @ line  # [n], the foot of the perpendicular: 0 at the beginning, `length` at the end
+    across = line[0] * here[:, 1] - line[1] * here[:, 0]
+    ends = np.where(along <= 0, (here**2).sum(1), (there**2).sum(1)) * length
+    return np.where((along > 0) & (along < length), across**2, ends)
+
+
+def _without_flat_corners(corners: np.ndarray, *, tolerance: float) -> np.ndarray:
+    """Corners [n, 2] without those that a slanted line between their neighbours passes at 0.7 times the tolerance."""
+    kept: list[np.ndarray] = []
+    before, index, left = corners[-1], 0, len(corners)
+    while index < len(corners) and left > 2:
+        here = corners[index]
+        after = corners[index + 1] if index + 1 < len(corners) else kept[0]
+        line = after - before
+        across = line[0] * (here - before)[1] - line[1] * (here - before)[0]  # distance times the line's length
+        near = across**2 <= tolerance**2 / 2 * _square(line)
+        flat = near and line.all() and (here - before) @ (after - here) >= 0
+        before = after if flat else here
+        kept.append(before)
+        index += 2 if flat else 1
+        left -= int(flat)
+    return np.array([*kept, *corners[index:]])[:left]
 
 
 def run_lengths(mask: np.ndarray) -> dict[str, Any]:

@@ -198,3 +198,16 @@ def test_real_annotations(truth: Path) -> None:
     val = coco_instances.read(truth / "multitask_coco" / "val2017" / "instances.json")
     assert sum(len(image.annotation["objects"]) for image in val.images) == 712
     assert val.categories == train.categories
+
+
+@pytest.mark.parametrize(("height", "width"), [(7, 5), (3, 4), (14, 10), (20, 3), (1, 1)])
+def test_a_run_length_mask_is_resized_to_the_nearest_pixel(height: int, width: int) -> None:
+    import numpy as np
+    from PIL import Image
+    from pycocotools import mask
+
+    pixels = np.random.default_rng(0).integers(0, 2, (7, 5), dtype=np.uint8)
+    code = mask.encode(np.asfortranarray(pixels))
+    segmentation = {"size": code["size"], "counts": code["counts"].decode()}
+    expected = np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.NEAREST))
+    np.testing.assert_array_equal(coco_instances.bitmap(segmentation, height, width), expected)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco
 
-from tasks.toy.coco_masks import box, polygons, run_lengths
+from tasks.toy.coco_masks import TOLERANCE, box, polygons, run_lengths, simplified
 
 
 def decoded(parts: list[list[float]], shape: tuple[int, ...]) -> np.ndarray:
@@ -103,3 +103,16 @@ def test_boxes_are_coco_boxes() -> None:
     mask = np.zeros((30, 20), bool)
     mask[4, 3] = mask[25, 19] = True
     assert box(mask) == coco.toBbox(coco.encode(np.asfortranarray(mask.astype(np.uint8)))).tolist() == [3, 4, 17, 22]
+
+
+@pytest.mark.parametrize("tolerance", [2 * TOLERANCE, 1.5, 4.0])
+def test_outlines_are_simplified_as_by_opencv(tolerance: float) -> None:
+    import cv2
+
+    rng = np.random.default_rng(0)
+    for corners in range(3, 90):  # stars: outlines that meet no point twice
+        angles = np.linspace(0, 2 * np.pi, corners, endpoint=False)
+        radii = rng.uniform(20, 60, corners)
+        outline = np.rint(np.stack([radii * np.cos(angles), radii * np.sin(angles)], 1)).astype(np.int64)
+        expected = cv2.approxPolyDP(outline.astype(np.int32)[:, None], tolerance, closed=True)[:, 0]
+        np.testing.assert_array_equal(simplified(outline, tolerance=tolerance), expected)
