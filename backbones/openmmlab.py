@@ -98,7 +98,7 @@ class MultiwayMaps(BaseModule):
         )
         self.beit3.freeze_unused_by_images()
         self.layers = [self.beit3.map_layers - 1] if layers is None else list(layers)
-        self.adapter = ViTAdapter(self.beit3) if adapter else None
+        self.adapter = ViTAdapter(self.beit3, drop_path=options.get("drop_path", 0.0)) if adapter else None
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         """image: float [batch, 3, height, width]; sides are multiples of the patch size."""

@@ -8,13 +8,16 @@ the layers.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
+from timm.layers import DropPath
 from torch import Tensor, nn
 
-from backbones import operators
+from backbones.deformable import DeformableAttention, Grid
 from backbones.errors import UsageError
 from backbones.multiway import Multiway
 
@@ -25,8 +28,9 @@ HIDDEN_RATIO = 0.25  # of the extractors' feed-forward
 INJECTOR_SCALE = 1e-6  # nearly nothing at first: the transformer begins as it was pretrained
 STEM_CHANNELS = 64
 LAST_EXTRACTORS = 3  # of the last stage
+GROUPS = 32  # of group normalisation
 
-Grid = tuple[int, int]
+Norm = Literal["batch", "group"]
 
 
 class ViTAdapter(nn.Module):
@@ -35,8 +39,13 @@ class ViTAdapter(nn.Module):
     The transformer is an argument of `forward`, not a part: its parameters stay where its owner has them.
     """
 
-    def __init__(self, backbone: Multiway) -> None:
+    def __init__(self, backbone: Multiway, *, drop_path: float = 0.0, norm: Norm = "batch") -> None:
         """
+        Args:
+            drop_path: rate at which a training sample skips the feed-forward of an extractor, the same in each.
+            norm: "batch" as published, whose statistics are those of the images that a step normalises together; or
+                "group", which looks at each image by itself.
+
         Raises:
             UsageError: a backbone that cannot be run layer by layer.
         """
@@ -44,12 +53,15 @@ class ViTAdapter(nn.Module):
         if not hasattr(backbone, "image_layers"):
             raise UsageError("The ViT-Adapter runs between a backbone's layers: it takes Multiway backbones only.")
         dim, heads = backbone.dim, backbone.config.heads
-        self.prior = SpatialPrior(dim)
+        self.prior = SpatialPrior(dim, norm=norm)
         self.level_embed = nn.Parameter(torch.empty(STAGES - 1, dim).normal_())
         extractors = [1] * (STAGES - 1) + [LAST_EXTRACTORS]
-        self.stages = nn.ModuleList(Interaction(dim, heads=heads, extractors=count) for count in extractors)
+        self.stages = nn.ModuleList(
+            Interaction(dim, heads=heads, extractors=count, drop_path=drop_path) for count in extractors
+        )
         self.up = nn.ConvTranspose2d(dim, dim, kernel_size=2, stride=2)
-        self.norms = nn.ModuleList(nn.BatchNorm2d(dim) for _ in range(STAGES))
+        self.norms = nn.ModuleList(_norm(dim, norm) for _ in range(STAGES))
+        self.apply(_initialise)
 
     def forward(self, backbone: Multiway, image: Tensor) -> tuple[Tensor, ...]:
         """image: float [batch, 3, height, width], sides multiples of the patch size."""
@@ -76,6 +88,25 @@ class ViTAdapter(nn.Module):
         )
 
 
+def _norm(channels: int, kind: Norm) -> nn.Module:
+    return nn.BatchNorm2d(channels) if kind == "batch" else nn.GroupNorm(min(GROUPS, channels), channels)
+
+
+@torch.no_grad()
+def _initialise(module: nn.Module) -> None:
+    """The source's initial values: normal of std 0.02, of convolutions that which keeps the gradients' size."""
+    if isinstance(module, DeformableAttention):
+        module.reset_parameters()  # after its parts
+    elif isinstance(module, nn.Linear):
+        nn.init.trunc_normal_(module.weight, std=0.02)
+        nn.init.zeros_(module.bias)
+    elif isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+        outputs = math.prod(module.kernel_size) * module.out_channels // module.groups
+        nn.init.normal_(module.weight, std=math.sqrt(2 / outputs))
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+
+
 def quarters(layers: int) -> list[range]:
     """The layers of a transformer in four runs, as equal as can be."""
     bounds = [round(layers * number / STAGES) for number in range(STAGES + 1)]
@@ -85,17 +116,17 @@ def quarters(layers: int) -> list[range]:
 class SpatialPrior(nn.Module):
     """Convolutions from an image to maps of strides 4, 8, 16 and 32 with `dim` channels."""
 
-    def __init__(self, dim: int) -> None:
+    def __init__(self, dim: int, *, norm: Norm) -> None:
         super().__init__()
         width = STEM_CHANNELS
         self.stem = nn.Sequential(
-            _convolution(3, width, stride=2),
-            _convolution(width, width),
-            _convolution(width, width),
+            _convolution(3, width, norm=norm, stride=2),
+            _convolution(width, width, norm=norm),
+            _convolution(width, width, norm=norm),
             nn.MaxPool2d(3, stride=2, padding=1),
         )
         widths = [width, 2 * width, 4 * width, 4 * width]
-        self.downs = nn.ModuleList(_convolution(a, b, stride=2) for a, b in itertools.pairwise(widths))
+        self.downs = nn.ModuleList(_convolution(a, b, norm=norm, stride=2) for a, b in itertools.pairwise(widths))
         self.projections = nn.ModuleList(nn.Conv2d(channels, dim, 1) for channels in widths)
 
     def forward(self, image: Tensor) -> list[Tensor]:
@@ -105,20 +136,20 @@ class SpatialPrior(nn.Module):
         return [projection(features) for projection, features in zip(self.projections, maps, strict=True)]
 
 
-def _convolution(channels: int, out: int, *, stride: int = 1) -> nn.Sequential:
+def _convolution(channels: int, out: int, *, norm: Norm, stride: int = 1) -> nn.Sequential:
     return nn.Sequential(
-        nn.Conv2d(channels, out, 3, stride=stride, padding=1, bias=False), nn.BatchNorm2d(out), nn.ReLU(inplace=True)
+        nn.Conv2d(channels, out, 3, stride=stride, padding=1, bias=False), _norm(out, norm), nn.ReLU(inplace=True)
     )
 
 
 class Interaction(nn.Module):
     """One exchange: the side tokens' features into the patches before some layers, and back after them."""
 
-    def __init__(self, dim: int, *, heads: int, extractors: int) -> None:
+    def __init__(self, dim: int, *, heads: int, extractors: int, drop_path: float) -> None:
         super().__init__()
         self.injector = DeformableCross(dim, heads=heads, levels=STAGES - 1)
         self.scale = nn.Parameter(torch.full((dim,), INJECTOR_SCALE))
-        self.extractors = nn.ModuleList(Extractor(dim, heads=heads) for _ in range(extractors))
+        self.extractors = nn.ModuleList(Extractor(dim, heads=heads, drop_path=drop_path) for _ in range(extractors))
 
     def inject(self, patches: Tensor, side: Tensor, grid: Grid, grids: Sequence[Grid]) -> Tensor:
         return patches + self.scale * self.injector(patches, side, [grid], grids)
@@ -130,9 +161,12 @@ class Interaction(nn.Module):
 
 
 class Extractor(nn.Module):
-    """Side tokens look at the patches, then pass a feed-forward that mixes neighbours."""
+    """Side tokens look at the patches, then pass a feed-forward that mixes neighbours.
 
-    def __init__(self, dim: int, *, heads: int) -> None:
+    Stochastic depth skips the feed-forward only, as in the source.
+    """
+
+    def __init__(self, dim: int, *, heads: int, drop_path: float) -> None:
         super().__init__()
         hidden = int(dim * HIDDEN_RATIO)
         self.cross = DeformableCross(dim, heads=heads, levels=1)
@@ -140,12 +174,13 @@ class Extractor(nn.Module):
         self.fc1 = nn.Linear(dim, hidden)
         self.depthwise = nn.Conv2d(hidden, hidden, 3, padding=1, groups=hidden)
         self.fc2 = nn.Linear(hidden, dim)
+        self.drop_path = DropPath(drop_path)
 
     def forward(self, side: Tensor, patches: Tensor, grids: Sequence[Grid], grid: Grid) -> Tensor:
         side = side + self.cross(side, patches, grids, [grid])
         hidden = self.fc1(self.norm(side)).split([rows * columns for rows, columns in grids], dim=1)
         mixed = [_tokens(self.depthwise(_map(part, size))) for part, size in zip(hidden, grids, strict=True)]
-        return side + self.fc2(F.gelu(torch.cat(mixed, dim=1)))
+        return side + self.drop_path(self.fc2(F.gelu(torch.cat(mixed, dim=1))))
 
 
 class DeformableCross(nn.Module):
@@ -153,28 +188,14 @@ class DeformableCross(nn.Module):
 
     def __init__(self, dim: int, *, heads: int, levels: int) -> None:
         super().__init__()
-        operators.provide()
-        from mmcv.ops import MultiScaleDeformableAttention
-
         self.query_norm = nn.LayerNorm(dim, eps=1e-6)
         self.value_norm = nn.LayerNorm(dim, eps=1e-6)
-        self.attention = MultiScaleDeformableAttention(
-            dim, heads, levels, POINTS, dropout=0.0, batch_first=True, value_proj_ratio=VALUE_RATIO
-        )
+        self.attention = DeformableAttention(dim, heads=heads, levels=levels, points=POINTS, value_ratio=VALUE_RATIO)
 
     def forward(self, query: Tensor, value: Tensor, places: Sequence[Grid], grids: Sequence[Grid]) -> Tensor:
         """query [batch, patches of `places`, dim], value [batch, patches of `grids`, dim] -> as query."""
-        shapes = torch.tensor(grids, device=query.device)
-        starts = torch.cat([shapes.new_zeros(1), shapes.prod(1).cumsum(0)[:-1]])
         references = torch.cat([_centres(grid, query) for grid in places])[None, :, None]
-        return self.attention(
-            self.query_norm(query),
-            value=self.value_norm(value),
-            identity=query.new_zeros(()),  # mmcv adds it; the caller adds the query itself
-            reference_points=references.expand(len(query), -1, len(grids), -1),
-            spatial_shapes=shapes,
-            level_start_index=starts,
-        )
+        return self.attention(self.query_norm(query), self.value_norm(value), references, grids)
 
 
 def _centres(grid: Grid, like: Tensor) -> Tensor:

@@ -21,8 +21,9 @@ def parameter_groups(model: nn.Module, recipe: Recipe) -> list[dict]:
     """AdamW groups with `lr_scale` and `weight_decay`, and the `names` of their parameters.
 
     With layer decay d < 1 a parameter's scale is d^(L + 1 - depth): embeddings have depth 0, layer i depth
-    i + 1, the final norm and everything outside the backbone depth L + 1. Without it, parameters whose name
-    starts with "head" get `head_lr_scale`. Source: unilm beit3/optim_factory.py.
+    i + 1, the final norm and everything outside the backbone depth L + 1, but for the recipe's `low_lr_parts`, which
+    have depth 0. Without it, parameters whose name starts with "head" get `head_lr_scale`. Source: unilm
+    beit3/optim_factory.py.
 
     `recipe.decays` says which parameters have weight decay:
     matrices: all but biases, parameters of one dimension and those that the backbone names (`no_weight_decay`);
@@ -60,7 +61,9 @@ def _spared(model: nn.Module, recipe: Recipe) -> set[str]:
 def _lr_scale(name: str, backbone: nn.Module, recipe: Recipe) -> float:
     if recipe.layer_decay < 1.0:
         top = backbone.num_layers + 1
-        depth = backbone.layer_id(name.removeprefix(BACKBONE)) if name.startswith(BACKBONE) else top
+        depth = 0 if name.startswith(recipe.low_lr_parts) else top
+        if name.startswith(BACKBONE):
+            depth = backbone.layer_id(name.removeprefix(BACKBONE))
         return recipe.layer_decay ** (top - depth)
     return recipe.head_lr_scale if name.startswith("head") else 1.0
 

@@ -73,6 +73,12 @@ class ADE20K(TaskAdapter):
             )
         if backbone.map_layers < 4:
             raise UsageError(f"UPerNet takes maps of four layers, and this backbone has {backbone.map_layers}.")
+        absent = [layer for layer in recipe.layers or () if not 0 <= layer < backbone.map_layers]
+        if recipe.head == "upernet" and absent:
+            raise UsageError(
+                f"Recipe field layers names the layer {absent[-1]}, and the backbone has {backbone.map_layers}, from 0 "
+                "on. Use the recipe of its size, or --set layers=none for the last layer of each quarter."
+            )
         multiple = math.lcm(backbone.patch_size, COARSEST_STRIDE)
         if recipe.image_size % multiple:
             near = max(round(recipe.image_size / multiple), 1) * multiple
@@ -133,10 +139,10 @@ class ADE20K(TaskAdapter):
         )
 
     def eval_set(self, samples: Sequence[Sample], setting: Setting) -> Dataset:
-        from tasks.items.segmentations import whole_items
+        from tasks.items.segmentations import ViewItems
 
-        largest = max(setting.recipe.tta_ratios)  # the model makes the smaller sizes of it
-        return whole_items(samples, scale=tuple(round(side * largest) for side in setting.recipe.scale))
+        recipe = setting.recipe
+        return ViewItems(samples, scale=recipe.scale, ratios=recipe.tta_ratios, multiple=recipe.test_multiple)
 
     def model(self, backbone: nn.Module, setting: Setting) -> Segmenter:
         from tasks.ade20k_data import class_names

@@ -43,6 +43,7 @@ class Recipe:
     start_lr: float = 0.0
     layer_decay: float = 1.0
     head_lr_scale: float = 1.0  # for parameters whose name starts with "head"; only without layer decay
+    low_lr_parts: tuple[str, ...] = ()  # parameters whose names start so learn as slowly as the embeddings; with decay
     weight_decay: float = 0.05
     decays: Literal["matrices", "detectron2", "all"] = "matrices"  # which parameters; see harness.optim
     beta1: float = 0.9

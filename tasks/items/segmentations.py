@@ -108,10 +108,36 @@ def training_items(
     return LabelledItems(samples, scale=scale, smallest_ratio=ratio_range[0], transforms=transforms)
 
 
-def whole_items(samples: Sequence[Sample], *, scale: Scale) -> SegmentationItems:
-    """Whole images in the test size, without labels."""
-    operators.provide()
-    from mmseg.datasets.transforms.transforms import Resize
+class ViewItems(SegmentationItems):
+    """Whole images in each test size, without labels: "inputs" is a list of views uint8 [3, height, width].
 
-    resize = Resize(scale=scale, keep_ratio=True)
-    return SegmentationItems(samples, scale=scale, smallest_ratio=1.0, transforms=[resize])
+    Each is made from the file's pixels. A batch has, for each view, the list of its images. The data sample is that of
+    the last view.
+
+    Args:
+        ratios: what `scale` is multiplied with for each view.
+        multiple: sides are resized to the next multiple.
+    """
+
+    def __init__(self, samples: Sequence[Sample], *, scale: Scale, ratios: Sequence[float], multiple: int) -> None:
+        super().__init__(samples, scale=scale, smallest_ratio=min(ratios), transforms=())
+        from mmseg.datasets.transforms.transforms import Resize, ResizeToMultiple
+
+        self._views = [
+            (
+                Resize(scale=tuple(round(side * ratio) for side in scale), keep_ratio=True),
+                *([ResizeToMultiple(size_divisor=multiple)] if multiple > 1 else []),
+                *self._transforms,
+            )
+            for ratio in ratios
+        ]
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        opened = self._opened(self._samples[index])
+        views = []
+        for transforms in self._views:
+            item = dict(opened)
+            for transform in transforms:
+                item = transform(item)
+            views.append(item)
+        return {"inputs": [view["inputs"] for view in views], "data_samples": views[-1]["data_samples"]}

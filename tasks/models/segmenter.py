@@ -18,7 +18,7 @@ from backbones.pyramid import MapPyramid
 from backbones.vit_adapter import ViTAdapter, quarters
 from tasks.images import pixel_statistics
 from tasks.label_maps import encoded
-from tasks.models import segmentation_heads
+from tasks.models import mask2former, segmentation_heads
 from tasks.models.class_maps import best_classes
 
 if TYPE_CHECKING:
@@ -31,7 +31,10 @@ WINDOWS_AT_ONCE = 4
 
 
 class Segmenter(BaseModel):
-    """Backbone, `pyramid` (for UPerNet) or `adapter` (for Mask2Former), and `head`."""
+    """Backbone, `pyramid` (for UPerNet) or `adapter` (for Mask2Former), and `head`.
+
+    Predictions are computed in float32 from the backbone's or the adapter's maps on, whatever the precision before.
+    """
 
     def __init__(self, backbone: nn.Module, *, classes: int, recipe: SegmentationRecipe) -> None:
         super().__init__(_preprocessor(recipe.image_size, **pixel_statistics(backbone, recipe)))
@@ -40,58 +43,57 @@ class Segmenter(BaseModel):
         self.recipe = recipe
         options = {"classes": classes, "recipe": recipe}
         if recipe.head == "upernet":
-            self._layers = [part[-1] for part in quarters(backbone.map_layers)]
+            self._layers = recipe.layers or [part[-1] for part in quarters(backbone.map_layers)]
             self.pyramid = MapPyramid(backbone.dim)
             self.head = openmmlab.build(segmentation_heads.upernet(backbone.dim, **options), package="mmseg")
             self.auxiliary = openmmlab.build(segmentation_heads.auxiliary(backbone.dim, **options), package="mmseg")
         else:
-            self.adapter = ViTAdapter(backbone)
-            self.head = openmmlab.build(segmentation_heads.mask2former(backbone.dim, **options), package="mmseg")
+            self.adapter = ViTAdapter(backbone, drop_path=recipe.drop_path, norm=recipe.adapter_norm)
+            self.pyramid = nn.Identity()
+            self.head = mask2former.build(backbone.dim, **options)
             self.auxiliary = None
         backbone.freeze_unused_by_images()
 
     def forward(
-        self, inputs: Tensor | list[Tensor], data_samples: list[SegDataSample], mode: str = "predict"
+        self, inputs: Tensor | list[list[Tensor]], data_samples: list[SegDataSample], mode: str = "predict"
     ) -> dict[str, Tensor] | list[dict[str, Any]]:
-        """inputs: normalised RGB; float [batch, 3, side, side] for a loss, images of any size to predict."""
+        """Losses, or a record for each image with the PNG file of its map as "labels".
+
+        Args:
+            inputs: normalised RGB; float [batch, 3, side, side] for a loss; to predict, lists of the images of each
+                view (test size), of any size.
+        """
         if mode == "loss":
             return self._loss(inputs, data_samples)
         return [
-            {"labels": np.frombuffer(encoded(self._classes_of(image, sample.ori_shape) + np.uint8(1)), np.uint8)}
-            for image, sample in zip(inputs, data_samples, strict=True)
+            {"labels": np.frombuffer(encoded(self._classes_of(views, sample.ori_shape) + np.uint8(1)), np.uint8)}
+            for *views, sample in zip(*inputs, data_samples, strict=True)
         ]
 
     def _maps(self, images: Tensor) -> tuple[Tensor, ...]:
+        """The four maps that `pyramid` takes."""
         if self.recipe.head == "mask2former":
             return self.adapter(self.beit3, images)
-        return self.pyramid(self.beit3.maps(images, self._layers))
+        return self.beit3.maps(images, self._layers)
 
     def _loss(self, images: Tensor, samples: list[SegDataSample]) -> dict[str, Tensor]:
-        maps = self._maps(images)
+        maps = self.pyramid(self._maps(images))
         losses = self.head.loss(maps, samples, None)
         if self.auxiliary is not None:
             helping = self.auxiliary.loss(maps, samples, None)
             losses |= {f"auxiliary.{name}": value for name, value in helping.items()}
         return losses
 
-    def _classes_of(self, image: Tensor, size: tuple[int, int]) -> np.ndarray:
+    def _classes_of(self, views: Sequence[Tensor], size: tuple[int, int]) -> np.ndarray:
         """The class of each pixel of the original image: uint8 [height, width]."""
-        return best_classes(list(self._views(image)), size).numpy()
+        return best_classes(list(self._scores_of(views)), size).numpy()
 
-    def _views(self, image: Tensor) -> Iterator[Tensor]:
-        """Class scores [classes, height, width] of each test size, plain and mirrored.
-
-        Images come in the largest test size, so that the smaller ones are made of all that there is to see.
-        """
-        largest = max(self.recipe.tta_ratios)
-        for ratio in self.recipe.tta_ratios:
-            resized = image
-            if ratio != largest:
-                size = [max(round(side * ratio / largest), 1) for side in image.shape[-2:]]
-                resized = F.interpolate(image[None], size=size, mode="bilinear", antialias=True)[0]
-            yield self._scores(resized)
+    def _scores_of(self, views: Sequence[Tensor]) -> Iterator[Tensor]:
+        """Class scores [classes, height, width] of each view, plain and mirrored."""
+        for image in views:
+            yield self._scores(image)
             if self.recipe.tta_flip:
-                yield self._scores(resized.flip(-1)).flip(-1)
+                yield self._scores(image.flip(-1)).flip(-1)
 
     def _scores(self, image: Tensor) -> Tensor:
         """Class scores [classes, height, width] of a normalised image [3, height, width]."""
@@ -118,7 +120,9 @@ class Segmenter(BaseModel):
     def _decoded(self, images: Tensor) -> Tensor:
         """[batch, 3, height, width] -> class scores [batch, classes, height, width]; Mask2Former's are in 0..1."""
         metas = [{"img_shape": tuple(images.shape[-2:])} for _ in images]
-        return self.head.predict(self._maps(images), metas, None).float()
+        maps = self._maps(images)
+        with torch.autocast(images.device.type, enabled=False):
+            return self.head.predict(self.pyramid([features.float() for features in maps]), metas, None)
 
     @property
     def _multiple(self) -> int:
@@ -148,7 +152,7 @@ def _preprocessor(side: int, *, mean: Sequence[float], std: Sequence[float]) -> 
             if training:
                 return super().forward(data, training)
             data = self.cast_data(data)
-            inputs = [(image.float() - self.mean) / self.std for image in data["inputs"]]
-            return {"inputs": inputs, "data_samples": data["data_samples"]}
+            views = [[(image.float() - self.mean) / self.std for image in view] for view in data["inputs"]]
+            return {"inputs": views, "data_samples": data["data_samples"]}
 
     return Preprocessor(mean=mean, std=std, size=(side, side), pad_val=0, seg_pad_val=NO_CLASS)

@@ -88,3 +88,54 @@ def test_centres_of_queries_are_where_they_look() -> None:
 def test_other_backbones_are_refused() -> None:
     with pytest.raises(UsageError, match="Multiway backbones only"):
         ViTAdapter(backbones.build("timm/vit_tiny_patch16_224", image_size=64))
+
+
+def test_only_the_extractors_feed_forwards_are_skipped_by_stochastic_depth() -> None:
+    """A sample's draw lets all of it go or scales it up; the attention before it is always added."""
+    from backbones.vit_adapter import Extractor
+
+    torch.manual_seed(0)
+    extractor = Extractor(32, heads=4, drop_path=0.25).train()
+    side, patches = torch.randn(400, 21, 32), torch.randn(400, 4, 32)
+    grids = [(4, 4), (2, 2), (1, 1)]
+    with torch.no_grad():
+        found = extractor(side, patches, grids, (2, 2))
+        attended = side + extractor.cross(side, patches, grids, [(2, 2)])
+        whole = extractor.eval()(side, patches, grids, (2, 2))
+    skipped = (found - attended).abs().amax((1, 2)) < 1e-6
+    assert 0.15 < skipped.float().mean() < 0.35
+    kept = (whole - attended) / 0.75 + attended
+    torch.testing.assert_close(found[~skipped], kept[~skipped], rtol=1e-4, atol=1e-5)
+
+
+def test_the_recipes_rate_reaches_every_extractor() -> None:
+    from timm.layers import DropPath
+
+    backbone = backbones.build("multiway_nano", image_size=64, final_norm=False)
+    rates = [part.drop_prob for part in ViTAdapter(backbone, drop_path=0.3).modules() if isinstance(part, DropPath)]
+    assert rates == [0.3] * 6
+
+
+@pytest.mark.parametrize("norm", ["batch", "group"])
+def test_group_normalisation_sees_each_image_alone(norm: str) -> None:
+    """Maps of a batch are those of its images one by one, but not with batch statistics."""
+    torch.manual_seed(0)
+    backbone = backbones.build("multiway_nano", image_size=64, final_norm=False)
+    adapter = ViTAdapter(backbone, norm=norm).train()
+    images = torch.randn(3, 3, 64, 64) * torch.tensor([0.2, 1.0, 3.0])[:, None, None, None]
+    with torch.no_grad():
+        together = adapter(backbone, images)[0]
+        alone = torch.cat([adapter(backbone, image[None])[0] for image in images])
+    difference = (together - alone).norm() / together.norm()
+    assert difference < 1e-5 if norm == "group" else difference > 0.1
+
+
+def test_weights_start_as_in_the_source() -> None:
+    """Normal of std 0.02 in linear layers; convolutions by their outputs; points one cell apart in all directions."""
+    _, adapter = build()
+    extractor = adapter.stages[0].extractors[0]
+    assert extractor.fc1.weight.std().item() == pytest.approx(0.02, rel=0.1)
+    assert adapter.prior.stem[1][0].weight.std().item() == pytest.approx((2 / (9 * 64)) ** 0.5, rel=0.05)
+    assert extractor.depthwise.weight.std().item() == pytest.approx((2 / 9) ** 0.5, rel=0.1)
+    assert adapter.up.weight.std().item() == pytest.approx((2 / (4 * 192)) ** 0.5, rel=0.05)
+    assert extractor.fc1.bias.abs().max() == 0

@@ -236,7 +236,7 @@ def test_a_very_wide_image_works_until_nothing_is_left_of_its_height(folder: Pat
     height, width = train[0]["inputs"].shape[1:]
     assert 1 <= height <= 2
     assert width == 128
-    assert shown[0]["inputs"].shape == (3, 1, 512)
+    assert shown[0]["inputs"][0].shape == (3, 1, 512)
     assert ADAPTER.score(truths(samples), samples)[0].value == 100
     thin = r"ADE_val_00000008.jpg is 20,000 × 15 pixels: made to fit {} × {}, nothing is left of its shorter side"
     with pytest.raises(InputError, match=thin.format(384, 96)):
@@ -252,24 +252,36 @@ def test_the_recipes_are_the_published_ones() -> None:
     large, giant, base = (RECIPES[name] for name in ("large", "giant", "base"))
     assert (large.head, large.image_size, large.scale, large.stride) == ("mask2former", 896, (3584, 896), 512)
     assert (large.lr, large.layer_decay, large.weight_decay, large.drop_path) == (2e-5, 0.9, 0.05, 0.3)
-    assert (large.steps, large.warmup_steps, large.schedule, large.batch_size) == (80_000, 1_500, "poly", 16)
+    assert (large.steps, large.warmup_steps, large.schedule, large.batch_size) == (160_000, 1_500, "poly", 16)
+    assert (large.test_multiple, large.adapter_norm) == (32, "batch")
+    assert large.source.endswith("/mask2former_beitv2_adapter_large_896_160k_ade20k_ss.py")
+    stuff = RECIPES["large_stuff"]
+    assert stuff.source.endswith("/mask2former_beitv2_adapter_large_896_80k_ade20k_ss.py")
+    assert set(stuff.differs_from(large)) == {"steps", "tta_flip"}
+    assert (stuff.steps, stuff.tta_flip, giant.steps) == (80_000, True, 80_000)
     assert large.start_lr == pytest.approx(2e-11)
     assert (large.ratio_range, large.cat_max_ratio, large.inference) == ((0.5, 2.0), 0.75, "slide")
     assert (large.tta_ratios, large.tta_flip) == ((1.0,), False)
     assert (giant.lr, giant.layer_decay, giant.drop_path, giant.start_lr) == (1e-5, 0.95, 0.5, pytest.approx(1e-11))
-    same = ("lr", "start_lr", "layer_decay", "drop_path", "name", "source")
-    assert set(giant.differs_from(large)) == set(same)
-    assert set(base.differs_from(large)) == {"drop_path", "name", "source"}
+    assert set(giant.differs_from(large)) == {"lr", "start_lr", "layer_decay", "drop_path", "steps"}
+    assert base.differs_from(large) == ["drop_path", "micro_batch"]  # which batch normalisation sees
     upernet = RECIPES["base_upernet"]
+    assert (upernet.layers, RECIPES["large_upernet"].layers) == ((3, 5, 7, 11), (7, 11, 15, 23))
     assert (upernet.lr, upernet.layer_decay, upernet.drop_path, upernet.stride) == (5e-5, 0.75, 0.15, 341)
     assert (RECIPES["large_upernet"].lr, RECIPES["large_upernet"].layer_decay) == (4e-5, 0.9)
     assert upernet.source == "unilm beit2 upernet_beit_base_12_512_slide_160k_ade20k.py"
 
 
-@pytest.mark.parametrize("size", ["base", "large", "giant"])
+def test_every_recipe_with_a_source_names_what_it_does_otherwise() -> None:
+    for name, recipe in RECIPES.items():
+        assert any("mean and std 0.5" in text for text in recipe.deviations) == (name != "nano")
+    assert any("COCO-Stuff" in text for text in RECIPES["giant"].deviations)
+
+
+@pytest.mark.parametrize("size", ["base", "large", "large_stuff", "giant"])
 def test_multi_scale_recipes_differ_in_the_test_only(size: str) -> None:
     recipe = RECIPES[f"{size}_ms"]
-    assert set(recipe.differs_from(RECIPES[size])) == {"name", "source", "tta_ratios", "tta_flip"}
+    assert set(recipe.differs_from(RECIPES[size])) - {"tta_flip"} == {"tta_ratios"}
     assert recipe.tta_flip
     sides = {"giant": [512, 640, 768, 896, 1024, 1152, 1280]}.get(size, [800, 832, 864, 896])
     assert [ratio * 896 for ratio in recipe.tta_ratios] == pytest.approx(sides)
@@ -285,6 +297,9 @@ def test_recipe_fields_are_set_and_checked() -> None:
     )
     for assignment, message in (
         ("stride=129", "stride cannot be 129: from 1 to image_size"),
+        ("test_multiple=0", "test_multiple cannot be 0: 1 or more"),
+        ("layers=[1,3]", "layers cannot be .*: four layers"),
+        ("adapter_norm=layer", "Unknown value of adapter_norm"),
         ("tta_ratios=[]", "tta_ratios cannot be"),
         ("tta_ratios=[0.0]", "tta_ratios cannot be"),
         ("ratio_range=[2.0,0.5]", "ratio_range cannot be"),

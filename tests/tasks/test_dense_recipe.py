@@ -51,7 +51,11 @@ def test_pixels_are_normalised_by_the_backbones_numbers_or_the_recipes(
             data = batch((64, 64))
             (pixels,) = data["inputs"]
             expected = (pixels / 255 - torch.tensor(mean)[:, None, None]) / torch.tensor(std)[:, None, None]
-            found = model.data_preprocessor(data, training)["inputs"][0]  # of a detector the first view's batch
+            if not training:
+                data["inputs"] = [data["inputs"]]  # one view
+                data["data_samples"] = [data["data_samples"]]
+            found = model.data_preprocessor(data, training)["inputs"][0]
+            found = found if training else found[0]
             torch.testing.assert_close(found.flatten(), expected.flatten())
 
 

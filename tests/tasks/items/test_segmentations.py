@@ -11,7 +11,7 @@ from torch import Tensor
 
 from backbones import InputError
 from tasks.adapter import Sample
-from tasks.items.segmentations import LabelledItems, training_items, whole_items
+from tasks.items.segmentations import LabelledItems, ViewItems, training_items
 
 USUAL = {"crop": 32, "scale": (128, 32), "ratio_range": (0.5, 2.0), "cat_max_ratio": 0.75}
 
@@ -129,18 +129,36 @@ def test_whole_images_are_resized_in_their_shape_without_their_labels(tmp_path: 
     one = sample(tmp_path, red, np.ones((3, 3), np.uint8), name="red")
     Path(one.inputs["map"]).unlink()
     tall = sample(tmp_path, np.zeros((300, 20, 3), np.uint8), np.ones((1, 1), np.uint8), name="tall")
-    items = whole_items([one, tall], scale=(64, 32))
+    items = ViewItems([one, tall], scale=(64, 32), ratios=(1.0,), multiple=1)
     assert len(items) == 2
     item = items[0]
-    assert item["inputs"].shape == (3, 32, 42)  # × 1.6
-    assert item["inputs"].float().mean((1, 2)).tolist() == [200, 0, 0]  # RGB
+    (view,) = item["inputs"]
+    assert view.shape == (3, 32, 42)  # × 1.6
+    assert view.float().mean((1, 2)).tolist() == [200, 0, 0]  # RGB
     data = item["data_samples"]
     assert (data.sample_id, data.ori_shape, data.img_shape) == ("red", (20, 26), (32, 42))
     assert "gt_sem_seg" not in data
-    assert items[1]["inputs"].shape == (3, 64, 4)  # the longer side decides
+    assert items[1]["inputs"][0].shape == (3, 64, 4)  # the longer side decides
     batch = items.collate([items[0], items[1]])
-    assert [tensor.shape[1] for tensor in batch["inputs"]] == [32, 64]
+    assert [[tensor.shape[1] for tensor in view] for view in batch["inputs"]] == [[32, 64]]
     assert [data.sample_id for data in batch["data_samples"]] == ["red", "tall"]
+
+
+def test_each_view_is_made_of_the_files_pixels(tmp_path: Path) -> None:
+    """A view in the file's own size has its very pixels, whatever the larger ones beside it."""
+    pixels = np.random.default_rng(0).integers(0, 256, (32, 48, 3), dtype=np.uint8)
+    one = sample(tmp_path, pixels, np.ones((32, 48), np.uint8))
+    items = ViewItems([one], scale=(128, 64), ratios=(0.5, 0.75, 1.0), multiple=1)
+    views = items[0]["inputs"]
+    assert [tuple(view.shape[1:]) for view in views] == [(32, 48), (48, 72), (64, 96)]
+    assert torch.equal(views[0], torch.from_numpy(pixels).permute(2, 0, 1))
+
+
+def test_sides_are_resized_to_a_multiple(tmp_path: Path) -> None:
+    one = sample(tmp_path, *two_halves(40, 53))
+    (view,) = ViewItems([one], scale=(256, 64), ratios=(1.0,), multiple=32)[0]["inputs"]
+    assert view.shape == (3, 64, 96)  # of 64 × 85
+    assert view[:, :, -1].eq(255).all()  # resized, not padded
 
 
 @pytest.mark.parametrize(
