@@ -7,6 +7,7 @@ are read with `torch.load(weights_only=True)`. Our own files are safetensors.
 from __future__ import annotations
 
 import hashlib
+import math
 import pickle
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from backbones.errors import InputError
+from backbones.positions import UNUSED_ROWS
 
 TRUNK = "beit3."  # what official checkpoints put before the transformer's own names
 WRAPPERS = ("model", "module", "state_dict")
@@ -32,6 +34,7 @@ class LoadReport:
     fresh: tuple[str, ...]  # in the model but not in the file: kept as initialised
     ignored: tuple[str, ...]  # in the file, of no use to this model
     resized: tuple[str, ...]  # interpolated: position tables to another image size, the patch kernel to another patch
+    image_size: int | None = None  # pixels of the square images that a Multiway file's positions are for
 
 
 def sha256(path: str | Path) -> str:
@@ -120,6 +123,7 @@ def load(model: nn.Module, path: str | Path, *, new_heads: bool = False) -> Load
     new_heads = new_heads or backbone is model
     own = {prefix + name: tensor for name, tensor in model.state_dict().items()}
     state = _under_trunk(read(path), backbone)
+    image_size = _image_size(state)
     resized = _resize(state, own, backbone)
     fresh_parts = tuple(TRUNK + part for part in getattr(backbone, "fresh_parts", ()))
 
@@ -145,7 +149,7 @@ def load(model: nn.Module, path: str | Path, *, new_heads: bool = False) -> Load
         raise InputError(_mismatch(path, problems))
     wanted = {name: tensor for name, tensor in state.items() if name in own and name not in ignored}
     model.load_state_dict({name.removeprefix(prefix): tensor for name, tensor in wanted.items()}, strict=False)
-    return LoadReport(len(wanted), tuple(fresh), tuple(ignored), tuple(resized))
+    return LoadReport(len(wanted), tuple(fresh), tuple(ignored), tuple(resized), image_size)
 
 
 def _under_trunk(state: dict[str, Tensor], backbone: nn.Module) -> dict[str, Tensor]:
@@ -154,6 +158,15 @@ def _under_trunk(state: dict[str, Tensor], backbone: nn.Module) -> dict[str, Ten
         return state
     inside = {name: backbone.own_key(name) for name in state}
     return {name if inside[name] is None else TRUNK + inside[name]: tensor for name, tensor in state.items()}
+
+
+def _image_size(state: dict[str, Tensor]) -> int | None:
+    table, kernel = (
+        state.get(TRUNK + name) for name in ("encoder.embed_positions.A.weight", "vision_embed.proj.weight")
+    )
+    if table is None or kernel is None:
+        return None
+    return math.isqrt(len(table) - UNUSED_ROWS - 1) * kernel.shape[-1]
 
 
 def _resize(state: dict[str, Tensor], own: dict[str, Tensor], backbone: nn.Module) -> list[str]:

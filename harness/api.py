@@ -6,14 +6,14 @@ rows = harness.run("imagenet", backbone="multiway_nano", data="runs/toy")
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from backbones import weights as weight_files
 from backbones.errors import InputError, UsageError
-from harness import distributed, pictures, provenance
+from harness import checkpoints, distributed, pictures, provenance
 from harness.device import describe, device, peak_memory, precision
 from harness.experiment import Experiment, limited, plan
 from harness.inference import Predicted
@@ -54,6 +54,7 @@ def run(
 
 def _run_one(experiment: Experiment, results: Path, log: Sequence[str], show: int) -> list[ResultRow]:
     adapter = experiment.adapter
+    _tell(experiment)
     train = experiment.samples(adapter.train_split) if experiment.recipe.trains else []
     test = experiment.samples(experiment.split)
     _require_no_leak(experiment, train, test)
@@ -86,14 +87,18 @@ def _run_one(experiment: Experiment, results: Path, log: Sequence[str], show: in
         return _score(experiment, work, test, path, results)
 
 
+def _tell(experiment: Experiment) -> None:
+    for notice in experiment.notices:
+        note(notice)
+
+
 def _fine_tune(experiment: Experiment, work: WorkDir, samples: Sequence[Sample], log: Sequence[str]) -> Trained:
     final = work.checkpoints / FINAL
     if final.exists():
         return Trained(final, float(weight_files.metadata(final)["train_seconds"]))
     model = experiment.build_model()
     if experiment.weights:
-        report = weight_files.load(model, experiment.weights, new_heads=True)
-        _report(report, experiment.weights, among={*model.state_dict(), *report.ignored})
+        checkpoints.load_to_train(model, experiment.weights, experiment.recipe)
     items = experiment.adapter.train_set(samples, experiment.setting)
     if len(items) < len(samples):
         note(f"{len(samples) - len(items):,} of the {len(samples):,} training samples have nothing to learn from")
@@ -151,6 +156,7 @@ def predict(
     named = name or f"{backbone.replace('/', '-')}-{Path(weights).stem}"
     experiment = plan(task, backbone=backbone, weights=weights, out=out, name=named, **options)
     distributed.start()
+    _tell(experiment)
     samples = experiment.samples(experiment.split)
     files = _digests(experiment)
     data = {"test": _data_sha256(experiment, samples)}
@@ -247,7 +253,10 @@ def _predict(
     if target.exists() and origin_file(target).exists():
         return target
     model = experiment.build_model()
-    weight_files.load(model, weights)
+    if weights == experiment.weights:
+        checkpoints.load_to_predict(model, weights, experiment.recipe, resize="image_size" in experiment.by_hand)
+    else:  # just fine-tuned
+        weight_files.load(model, weights)
     items = experiment.adapter.eval_set(samples, experiment.setting)
     predicted = predict_split(model, items, samples, experiment.recipe, target=target)
     if distributed.rank() == 0:
@@ -289,27 +298,3 @@ def _score(
             note(f"Metrics of single classes: {work.classes}")
         result_rows.write(results, rows)
     return distributed.from_main(rows)
-
-
-def _report(report: weight_files.LoadReport, path: Path, *, among: Collection[str]) -> None:
-    """Tell what a file gave; `among` are the names of all tensors, of the model's and of the file's."""
-    note(f"{path.name}: {report.loaded} tensors loaded")
-    groups = {"freshly initialised": report.fresh, "not used": report.ignored, "resized": report.resized}
-    for text, names in groups.items():
-        if names:
-            modules = _modules(names, among)
-            more = f" and {len(modules) - 6} more" if len(modules) > 6 else ""
-            note(f"  {text} ({len(names)}): {', '.join(modules[:6])}{more}")
-
-
-def _modules(names: Sequence[str], among: Collection[str]) -> list[str]:
-    """Names of tensors; in place of all those of a module, the module's: `head` for its weight and its bias."""
-    others = {prefix for name in set(among).difference(names) for prefix in _prefixes(name)}
-    largest = (next(prefix for prefix in _prefixes(name) if prefix not in others) for name in names)
-    return list(dict.fromkeys(largest))
-
-
-def _prefixes(name: str) -> list[str]:
-    """The modules that a tensor is in, the outermost first, and the tensor's own name."""
-    parts = name.split(".")
-    return [".".join(parts[:length]) for length in range(1, len(parts) + 1)]

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import backbones
 import tasks
-from backbones.errors import UsageError, unknown
+from backbones.errors import UsageError
 from backbones.tokenizer import Tokenizer
+from harness.choice import agreed_size, choose
 from harness.progress import note
 from tasks.adapter import Sample, Setting, TaskAdapter
 from tasks.recipe import Recipe, changed
@@ -34,6 +35,8 @@ class Experiment:
     recipe: Recipe
     altered: tuple[str, ...]  # recipe fields that differ from the named recipe
     implied: tuple[str, ...]  # those of them that no change names: they follow from a new length
+    by_hand: frozenset[str]  # recipe fields that were given, the recipe's own values too
+    notices: tuple[str, ...]  # about the choice of the recipe and its image size, for the user
     split: str
     seed: int
     limit: int | None
@@ -115,7 +118,7 @@ def plan(
         out: holds `results.csv` and one folder per run.
         tokenizer: sentencepiece model, for tasks with text; when not given, the bundled one of `multiway_nano`, else
             `beit3.spm` beside the weights or in the data folder.
-        recipe: which of the task's recipes; the backbone's size decides when not given.
+        recipe: which of the task's recipes; see `choice.choose` for when it is not given.
         changes: `key=value` texts for recipe fields.
         limit: take that many samples of each split, evenly spaced.
         name: of the run's folder; backbone and seed when not given.
@@ -127,9 +130,11 @@ def plan(
     backbones.require(backbone)
     if adapter.needs_text and backbone.startswith(backbones.TIMM):
         raise UsageError(f"Task {task} needs a text encoder, which {backbone} lacks. Take a Multiway backbone.")
-    base = _recipe(adapter, recipe or backbones.family(backbone))
+    weights = Path(weights) if weights else None
+    base, notices = choose(adapter, backbone=backbone, weights=weights, given=recipe)
     altered = changed(base, changes)
-    named = {change.partition("=")[0] for change in changes}
+    by_hand = frozenset(change.partition("=")[0] for change in changes)
+    notices += agreed_size(backbone, altered, by_hand="image_size" in by_hand, recipes=adapter.recipes)
     split = split or adapter.eval_split
     adapter.split(split)
     if limit is not None and limit < 1:
@@ -143,12 +148,14 @@ def plan(
     return Experiment(
         adapter=adapter,
         backbone=backbone,
-        weights=Path(weights) if weights else None,
+        weights=weights,
         tokenizer=_tokenizer(adapter, backbone, tokenizer, weights, folder),
         data=folder,
         recipe=altered,
         altered=tuple(altered.differs_from(base)),
-        implied=tuple(name for name in altered.differs_from(base) if name not in named),
+        implied=tuple(name for name in altered.differs_from(base) if name not in by_hand),
+        by_hand=by_hand,
+        notices=notices,
         split=split,
         seed=seed,
         limit=limit,
@@ -165,14 +172,8 @@ def _backbone_options(adapter: TaskAdapter, backbone: str, recipe: Recipe) -> di
     }
 
 
-def _recipe(adapter: TaskAdapter, name: str) -> Recipe:
-    if name not in adapter.recipes:
-        raise unknown(f"recipe of {adapter.name}", name, adapter.recipes)
-    return adapter.recipes[name]
-
-
 def _tokenizer(
-    adapter: TaskAdapter, backbone: str, given: str | Path | None, weights: str | Path | None, data: Path
+    adapter: TaskAdapter, backbone: str, given: str | Path | None, weights: Path | None, data: Path
 ) -> Path | None:
     if not adapter.needs_text:
         return None
@@ -180,7 +181,7 @@ def _tokenizer(
         return Path(given)
     usual = [backbones.bundled_tokenizer(backbone), data / OFFICIAL_TOKENIZER, data.parent / OFFICIAL_TOKENIZER]
     if weights is not None:
-        usual.insert(1, Path(weights).parent / OFFICIAL_TOKENIZER)
+        usual.insert(1, weights.parent / OFFICIAL_TOKENIZER)
     for path in usual:
         if path is not None and path.is_file():
             return path

@@ -16,6 +16,7 @@ from harness import distributed
 from harness.provenance import new_run, same
 
 CHECKPOINTS = "checkpoints"
+PREDICTIONS = "predictions"
 FINAL = "final.safetensors"  # in the checkpoints, the fine-tuned weights
 
 
@@ -32,7 +33,7 @@ class WorkDir:
         return self.folder / CHECKPOINTS
 
     def predictions(self, split: str) -> Path:
-        return self.folder / "predictions" / f"{split}.jsonl"
+        return self.folder / PREDICTIONS / f"{split}.jsonl"
 
     @property
     def result(self) -> Path:
@@ -77,17 +78,24 @@ def opened(folder: Path, identity: Mapping[str, Any]) -> Iterator[WorkDir]:
 def _facts(file: Path, identity: Mapping[str, Any]) -> tuple[str, str]:
     if file.exists():
         stored = json.loads(file.read_text())
-        if differing := same(stored["identity"], identity):
+        differing = same(stored["identity"], identity)
+        if not differing:
+            return stored["run_id"], stored["started"]
+        if _begun(file.parent):
             final = file.parent / CHECKPOINTS / FINAL
             kept = f" `harness predict … --weights {final}` uses what it has fine-tuned." if final.exists() else ""
             raise InputError(
                 f"{file.parent} holds a run with another {', '.join(differing)}. Give this one another --name or "
                 f"--out, or remove the folder.{kept}"
             )
-        return stored["run_id"], stored["started"]
     run_id, started = new_run()
     write_json(file, {"run_id": run_id, "started": started, "identity": identity})
     return run_id, started
+
+
+def _begun(folder: Path) -> bool:
+    """Whether a run left more in its folder than its intent: one that failed before leaves the folder to others."""
+    return any((folder / part).exists() for part in (CHECKPOINTS, PREDICTIONS))
 
 
 def write_json(path: Path, value: Any) -> None:

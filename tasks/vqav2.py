@@ -66,6 +66,17 @@ RECIPES = {
     "large": _LARGE,
     "base_indomain": replace(_BASE, name="beit3_base_indomain_vqav2", source=_OFFICIAL + _INDOMAIN),
     "large_indomain": replace(_LARGE, name="beit3_large_indomain_vqav2", source=_OFFICIAL + _INDOMAIN),
+    "large_768": replace(
+        _LARGE,
+        name="beit3_large_768_vqav2",
+        source="unilm beit3/README.md, VQAv2 table: weights beit3_large_indomain_patch16_768_vgqaaug_vqa.pth",
+        image_size=768,
+        micro_batch=4,
+        deviations=(
+            "numbers of the training are unpublished: those of large at 480 px",
+            "training data without the questions from Visual Genome, whose selection is unpublished",
+        ),
+    ),
     # The paper names no augmentation and no learning rate of the head's own.
     "giant": VQARecipe(
         name="beit3_giant_vqav2", source="arXiv 2208.10442, Table 12, VQAv2 column", image_size=756, epochs=10,

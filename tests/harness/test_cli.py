@@ -107,13 +107,13 @@ def test_a_run_folder_is_not_taken_over_by_another_experiment(
     folder = tmp_path / "imagenet" / "mine"
     folder.mkdir(parents=True)
     (folder / "run.json").write_text(json.dumps({"run_id": "x", "started": "", "identity": {"task": "imagenet"}}))
+    (folder / "checkpoints").mkdir()
     assert main(call(colours, tmp_path, "--name", "mine")) == 1
     text = told(capsys)
     assert "holds a run with another backbone" in text
     assert "--weights" not in text
 
     final = folder / "checkpoints" / "final.safetensors"
-    final.parent.mkdir()
     final.touch()
     assert main(call(colours, tmp_path, "--name", "mine")) == 1
     assert f"`harness predict … --weights {final}` uses what it has fine-tuned" in told(capsys)

@@ -133,7 +133,7 @@ def test_official_retrieval_checkpoints_load_completely(tmp_path: Path, new_head
     torch.save({"model": state}, tmp_path / "coco_retrieval.pth")
     model = DualEncoder(small())
     assert weights.load(model, tmp_path / "coco_retrieval.pth", new_heads=new_heads) == (
-        weights.LoadReport(len(state), (), (), ())
+        weights.LoadReport(len(state), (), (), (), image_size=32)
     )
     assert model.logit_scale.equal(state["logit_scale"])
     assert model.beit3.encoder.layers[3].ffn["B"].fc1.weight.equal(state["beit3.encoder.layers.3.ffn.B.fc1.weight"])
@@ -146,7 +146,7 @@ def test_the_contrastive_checkpoint_loads_completely_at_another_resolution(tmp_p
     model = DualEncoder(small())
     report = weights.load(model, tmp_path / "itc.pth", new_heads=True)
     table = "beit3.encoder.embed_positions.A.weight"
-    assert report == weights.LoadReport(len(state), (), (), (table,))
+    assert report == weights.LoadReport(len(state), (), (), (table,), image_size=16)
     assert model.vision_head.weight.equal(state["vision_head.weight"])
 
 
