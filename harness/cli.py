@@ -56,6 +56,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="harness",
         description="Fine-tune a Multiway (BEiT-3) backbone on a benchmark, score it, keep the row.",
     )
+    parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     for command in COMMANDS:
         name = command.__name__.rpartition(".")[2].rstrip("_")
@@ -65,6 +66,17 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument("--debug", action="store_true", help="show the traceback of an error")
         sub.set_defaults(run=command.run)
     return parser
+
+
+class _Version(argparse.Action):
+    """Print the version of the package, and its commit in a checkout, read only when asked for."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from harness.provenance import package_commit, package_version
+
+        commit = package_commit()
+        print(f"harness {package_version()}{f' ({commit})' if commit else ''}")
+        parser.exit()
 
 
 def _fail(args: argparse.Namespace, text: str, status: int) -> int:
@@ -102,5 +114,6 @@ def _print(answer: Answer, *, as_json: bool) -> None:
         return
     from rich.console import Console
 
-    # A log or a pipe has no width of its own; eighty columns would break every number.
-    answer.show(Console(highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH))
+    # A log or a pipe has no width of its own unless COLUMNS says so; eighty columns would break every number.
+    own = sys.stdout.isatty() or os.environ.get("COLUMNS", "").isdigit()
+    answer.show(Console(highlight=False, width=None if own else PIPE_WIDTH))

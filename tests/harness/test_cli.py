@@ -229,3 +229,27 @@ def test_standard_output_holds_the_answer_alone(colours: Path, tmp_path: Path) -
     assert done.returncode == 0, done.stderr
     assert [row["metric"] for row in json.loads(done.stdout)] == ["top1", "top5"]
     assert "Effective batch 8 = 4 per process × 1 process(es) × 2 accumulation step(s)" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["tasks/__init__.py", "backbones.py"])
+def test_the_module_runs_beside_modules_of_its_packages_names(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text("raise SystemExit('the wrong one')")
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
+    command = [sys.executable, "-m", "harness", "list", "--json"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)
+
+
+def test_version(capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--version"])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out.startswith("harness 0.")
+
+
+def test_columns_are_honoured_in_a_pipe(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    monkeypatch.setenv("COLUMNS", "70")
+    assert main(["list", "backbones"]) == 0
+    assert max(map(len, capsys.readouterr().out.splitlines())) <= 70
