@@ -94,8 +94,8 @@ def _tell(experiment: Experiment) -> None:
 
 def _fine_tune(experiment: Experiment, work: WorkDir, samples: Sequence[Sample], log: Sequence[str]) -> Trained:
     final = work.checkpoints / FINAL
-    if final.exists():
-        return Trained(final, float(weight_files.metadata(final)["train_seconds"]))
+    if trained := distributed.decided(lambda: _trained(final)):
+        return trained
     model = experiment.build_model()
     if experiment.weights:
         checkpoints.load_to_train(model, experiment.weights, experiment.recipe)
@@ -103,6 +103,11 @@ def _fine_tune(experiment: Experiment, work: WorkDir, samples: Sequence[Sample],
     if len(items) < len(samples):
         note(f"{len(samples) - len(items):,} of the {len(samples):,} training samples have nothing to learn from")
     return fine_tune(model, items, experiment.recipe, folder=work.checkpoints, seed=experiment.seed, log=log)
+
+
+def _trained(final: Path) -> Trained | None:
+    """What an earlier start has fine-tuned to the end."""
+    return Trained(final, float(weight_files.metadata(final)["train_seconds"])) if final.exists() else None
 
 
 def _require_no_leak(experiment: Experiment, train: Sequence[Sample], test: Sequence[Sample]) -> None:
@@ -128,7 +133,8 @@ def _shared(adapter: TaskAdapter, train: Sequence[Sample], test: Sequence[Sample
 
 def _require_batch(experiment: Experiment) -> None:
     """A batch that does not fit is told before there is a folder that holds the run to it."""
-    if experiment.recipe.trains and not (experiment.folder / CHECKPOINTS / FINAL).exists():
+    final = experiment.folder / CHECKPOINTS / FINAL
+    if experiment.recipe.trains and not distributed.decided(final.exists):
         accumulation(experiment.recipe, processes=distributed.world_size())
 
 
@@ -250,19 +256,19 @@ def _predict(
     experiment: Experiment, work: WorkDir, samples: Sequence[Sample], weights: Path, origin: dict[str, Any]
 ) -> Path:
     target = work.predictions(experiment.split)
-    if target.exists() and origin_file(target).exists():
+    if distributed.decided(lambda: target.exists() and origin_file(target).exists()):
         return target
     model = experiment.build_model()
     if weights == experiment.weights:
         checkpoints.load_to_predict(model, weights, experiment.recipe, resize="image_size" in experiment.by_hand)
     else:  # just fine-tuned
+        distributed.wait_for(weights)
         weight_files.load(model, weights)
     items = experiment.adapter.eval_set(samples, experiment.setting)
     predicted = predict_split(model, items, samples, experiment.recipe, target=target)
-    if distributed.rank() == 0:
-        # Written before the score: it says who predicted, whoever scores.
-        write_json(origin_file(target), {**origin, **_origin(experiment, work, model, predicted)})
-    distributed.barrier()
+    # Written before the score: it says who predicted, whoever scores.
+    facts = {**origin, **_origin(experiment, work, model, predicted)}
+    distributed.decided(lambda: write_json(origin_file(target), facts))
     return target
 
 
@@ -288,13 +294,13 @@ def _origin(experiment: Experiment, work: WorkDir, model: Any, predicted: Predic
 def _score(
     experiment: Experiment, work: WorkDir, samples: Sequence[Sample], path: Path, results: Path
 ) -> list[ResultRow]:
-    rows: list[ResultRow] = []
-    if distributed.rank() == 0:
+    def written() -> list[ResultRow]:
         scores = score_file(path, experiment.adapter, samples, root=experiment.data, split=experiment.split)
-        rows = scores.rows
-        write_json(work.result, [asdict(row) for row in rows])
+        write_json(work.result, [asdict(row) for row in scores.rows])
         if scores.classes:
             class_rows.write(work.classes, scores.classes)
             note(f"Metrics of single classes: {work.classes}")
-        result_rows.write(results, rows)
-    return distributed.from_main(rows)
+        result_rows.write(results, scores.rows)
+        return scores.rows
+
+    return distributed.decided(written)

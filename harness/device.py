@@ -10,12 +10,26 @@ from contextlib import AbstractContextManager
 
 import torch
 
+from backbones.errors import InputError
+
 
 def device() -> torch.device:
     """This process's GPU when there is one, else the CPU."""
-    if torch.cuda.is_available():
-        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
-    return torch.device("cpu")
+    return torch.device("cuda", _gpu()) if torch.cuda.is_available() else torch.device("cpu")
+
+
+def _gpu() -> int:
+    """The index of this process's GPU; 0 where a scheduler shows each process one GPU only, its own."""
+    index = int(os.environ.get("LOCAL_RANK") or os.environ.get("SLURM_LOCALID", "0"))
+    visible = torch.cuda.device_count()
+    if visible == 1:
+        return 0
+    if index >= visible:
+        raise InputError(
+            f"This is process {index} of its machine, counted from 0, and {visible} GPUs are visible. Start one for "
+            f"each GPU: --nproc-per-node {visible}."
+        )
+    return index
 
 
 def describe(where: torch.device) -> str:

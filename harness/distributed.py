@@ -4,11 +4,21 @@ from __future__ import annotations
 
 import datetime
 import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
 
+from backbones.errors import InputError
+from harness.device import device
+
+T = TypeVar("T")
+
 TIMEOUT = datetime.timedelta(hours=2)  # one process may decode or merge for long while the others wait
+VISIBLE_WITHIN = 120.0  # seconds; network file systems remember for up to a minute that there was no file
 
 
 def launched() -> bool:
@@ -23,7 +33,7 @@ def start() -> None:
     # torchrun sets the threads of OpenMP to one; mmengine does the same for MKL, with a warning, unless it is set.
     os.environ.setdefault("MKL_NUM_THREADS", os.environ.get("OMP_NUM_THREADS", "1"))
     if torch.cuda.is_available():
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+        torch.cuda.set_device(device())
     dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo", timeout=TIMEOUT)
 
 
@@ -45,6 +55,43 @@ def barrier() -> None:
     """Wait for every process."""
     if dist.is_initialized():
         dist.barrier()
+
+
+def decided(find: Callable[[], T]) -> T:
+    """The main process's finding, in every process; the others do not look themselves.
+
+    For whatever is decided by a look at the disk: two processes may see different states of a folder, one a moment
+    before the other or through an old cache of a network file system, and would then go different ways.
+
+    Raises:
+        InputError: the main process's, in every process.
+    """
+    outcome: tuple[bool, object] = (True, None)
+    if rank() == 0:
+        try:
+            outcome = (True, find())
+        except InputError as error:
+            outcome = (False, error)
+    found, value = from_main(outcome)
+    if not found:
+        raise value
+    return value
+
+
+def wait_for(path: Path) -> None:
+    """Wait until this process sees a file that the main process has written.
+
+    Raises:
+        InputError: it does not appear.
+    """
+    deadline = time.monotonic() + VISIBLE_WITHIN
+    while rank() and not path.is_file():
+        if time.monotonic() > deadline:
+            raise InputError(
+                f"Process {rank()} does not see {path}, which the main process has written. Give an --out that all "
+                "machines share."
+            )
+        time.sleep(0.2)
 
 
 def from_main(value: object) -> object:

@@ -41,10 +41,9 @@ def predict(
     parts = target.with_suffix("")
     ids = [sample.id for sample in samples]
     began = time.monotonic()
-    if target.exists():
+    have = distributed.decided(lambda: _have(target, parts))
+    if have is None:
         return Predicted(target, 0.0, 0)
-    have = done(parts) if parts.is_dir() else set()
-    distributed.barrier()  # every process has read the parts before any adds to them
     size = recipe.micro_batch
     slices = [range(first, min(first + size, len(ids))) for first in range(0, len(ids), size)]
     todo = [part for part in slices if any(ids[index] not in have for index in part)]
@@ -70,7 +69,12 @@ def predict(
     finally:
         writer.close()
     distributed.barrier()
-    if distributed.rank() == 0:
-        merge(parts, target, ids)
-    distributed.barrier()
+    distributed.decided(lambda: merge(parts, target, ids))
     return Predicted(target, time.monotonic() - began, sum(len(part) for part in todo))
+
+
+def _have(target: Path, parts: Path) -> set[str] | None:
+    """Ids that earlier starts have predicted; None when the split is complete."""
+    if target.exists():
+        return None
+    return done(parts) if parts.is_dir() else set()

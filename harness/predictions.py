@@ -12,6 +12,7 @@ A record is one JSON object per line with the sample's "id". An array in it is w
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import shutil
@@ -32,11 +33,7 @@ class PredictionWriter:
 
     def __init__(self, folder: Path, *, rank: int) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        number = 0
-        while (folder / f"{rank}-{number}.jsonl").exists():
-            number += 1
-        self._path = folder / f"{rank}-{number}.jsonl"
-        self._lines = self._path.open("ab")
+        self._path, self._lines = _new_file(folder, rank)
         self._arrays: BinaryIO | None = None
 
     def append(self, records: Iterable[Record]) -> None:
@@ -73,6 +70,15 @@ class PredictionWriter:
         offset = self._arrays.tell()
         self._arrays.write(np.ascontiguousarray(array).tobytes())
         return {"array": [offset, array.dtype.str, list(array.shape)]}
+
+
+def _new_file(folder: Path, rank: int) -> tuple[Path, BinaryIO]:
+    """The first of a process's files that is not there yet; made in one step with asking whether it is there."""
+    for number in itertools.count():
+        path = folder / f"{rank}-{number}.jsonl"
+        with contextlib.suppress(FileExistsError):
+            return path, path.open("xb")
+    raise AssertionError
 
 
 def _sync(file: BinaryIO) -> None:

@@ -94,13 +94,15 @@ def fine_tune(
         f"{parts} accumulation step(s); {len(rates)} steps, {batches.steps_per_epoch} an epoch"
     )
     folder.mkdir(parents=True, exist_ok=True)
-    resumed = _resumable(folder / "last.pth")
+    resumed = distributed.decided(lambda: _resumable(folder / "last.pth"))
     if recipe.split_alters and resumed.step and resumed.processes != processes:
         raise UsageError(
             f"The training in {folder} began on {resumed.processes} process(es), and this recipe's gradients depend on "
             f"how a batch is split: it cannot be resumed on {processes}. Start as many processes as before, or remove "
             f"{folder} to begin again."
         )
+    if resumed.step:
+        distributed.wait_for(folder / "last.pth")
     began = time.monotonic() - resumed.seconds
 
     def seconds() -> float:
@@ -147,9 +149,7 @@ def fine_tune(
     if ema:
         model.load_state_dict(ema[0].ema_model.module.state_dict())
     final = folder / FINAL
-    if distributed.rank() == 0:
-        _save_final(model, final, seconds())
-    distributed.barrier()
+    distributed.decided(lambda: _save_final(model, final, seconds()))
     return Trained(final, seconds())
 
 

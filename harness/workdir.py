@@ -6,7 +6,7 @@ import fcntl
 import json
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,25 +54,26 @@ def opened(folder: Path, identity: Mapping[str, Any]) -> Iterator[WorkDir]:
     Raises:
         InputError: the folder cannot be written, another process works in it, or it holds another run.
     """
-    if distributed.rank() != 0:
-        yield WorkDir(folder, *distributed.from_main(None))
-        return
+    with ExitStack() as held:
+        facts = distributed.decided(lambda: _locked(folder, identity, held))
+        yield WorkDir(folder, *facts)
+
+
+def _locked(folder: Path, identity: Mapping[str, Any], held: ExitStack) -> tuple[str, str]:
+    """A run's name and start, with the folder's lock in `held`."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / ".lock").open("w")
+        lock = held.enter_context((folder / ".lock").open("w"))
     except OSError as error:
         raise InputError(
             f"The output folder {folder} cannot be written ({error.strerror}). Mend its permissions or give another "
             "--out."
         ) from error
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise InputError(f"Another run works in {folder}. Wait for it, or give another --name or --out.") from None
-        facts = _facts(folder / "run.json", identity)
-        distributed.from_main(facts)
-        yield WorkDir(folder, *facts)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise InputError(f"Another run works in {folder}. Wait for it, or give another --name or --out.") from None
+    return _facts(folder / "run.json", identity)
 
 
 def _facts(file: Path, identity: Mapping[str, Any]) -> tuple[str, str]:

@@ -1,0 +1,128 @@
+"""The main process decides by a look at the disk, and the others are told."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import torch
+
+from backbones.errors import InputError, UsageError
+from harness import distributed
+from harness.cli import main
+from harness.device import device
+from tests.conftest import REPOSITORY
+from tests.harness.test_run import ENVIRONMENT, _free_port, command
+
+
+@pytest.fixture(scope="module")
+def plain(colours: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run in one process."""
+    out = tmp_path_factory.mktemp("plain")
+    call = command(colours, out, "precision=fp32")
+    assert main(call[call.index("harness") + 1 :]) == 0
+    return out / "imagenet" / "multiway_nano-seed0"
+
+
+def run_with_own_view(view: str, colours: Path, out: Path) -> subprocess.CompletedProcess:
+    call = command(colours, out, "precision=fp32", processes=2)
+    module = call.index("harness")
+    call[module : module + 1] = ["tests.harness.own_view", view, str(out / "imagenet")]
+    return subprocess.run(call, cwd=REPOSITORY, capture_output=True, text=True, env=ENVIRONMENT, timeout=300)
+
+
+def assert_predicts_the_same(folder: Path, plain: Path) -> None:
+    one, two = (path / "predictions" / "val.jsonl" for path in (folder, plain))
+    assert one.read_bytes() == two.read_bytes()
+
+
+@pytest.mark.slow
+def test_a_process_that_sees_files_late_goes_the_main_ones_way(colours: Path, plain: Path, tmp_path: Path) -> None:
+    """The run was killed between the merging of its predictions and the file that says who made them."""
+    folder = tmp_path / "imagenet" / plain.name
+    shutil.copytree(plain, folder)
+    written = (folder / "checkpoints" / "final.safetensors").stat().st_mtime_ns
+    (folder / "predictions" / "val.json").unlink()
+    done = run_with_own_view("late", colours, tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert (folder / "checkpoints" / "final.safetensors").stat().st_mtime_ns == written
+    assert (folder / "predictions" / "val.json").is_file()
+    assert_predicts_the_same(folder, plain)
+
+
+@pytest.mark.slow
+def test_a_process_that_sees_files_early_goes_the_main_ones_way(colours: Path, plain: Path, tmp_path: Path) -> None:
+    """It would take the fine-tuning and the predictions for done, and leave the main process to wait for it."""
+    done = run_with_own_view("early", colours, tmp_path)
+    assert done.returncode == 0, done.stderr
+    folder = tmp_path / "imagenet" / plain.name
+    assert not (folder / "predictions" / "val").exists()
+    assert (folder / "result.json").read_text().count('"value"') == 2
+
+
+def _decide(rank: int, port: int, answers: multiprocessing.Queue) -> None:
+    os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    distributed.start()
+
+    def fail() -> int:
+        raise UsageError(f"found by {rank}")
+
+    found = distributed.decided(lambda: rank)
+    try:
+        distributed.decided(fail)
+    except InputError as error:
+        answers.put((found, type(error), str(error)))
+    distributed.stop()
+
+
+def test_every_process_has_the_main_ones_finding_and_error() -> None:
+    context = multiprocessing.get_context("spawn")
+    answers, port = context.Queue(), _free_port()
+    processes = [context.Process(target=_decide, args=(rank, port, answers)) for rank in range(2)]
+    for process in processes:
+        process.start()
+    found = [answers.get(timeout=100) for _ in processes]
+    for process in processes:
+        process.join()
+    assert found == [(0, UsageError, "found by 0")] * 2
+
+
+@pytest.mark.parametrize(
+    ("environment", "gpus", "index"),
+    [
+        ({}, 1, 0),
+        ({"LOCAL_RANK": "3"}, 8, 3),
+        ({"LOCAL_RANK": "3"}, 1, 0),  # a scheduler shows each process its own GPU only
+        ({"SLURM_LOCALID": "2"}, 4, 2),
+    ],
+)
+def test_each_process_takes_its_own_gpu(
+    environment: dict[str, str], gpus: int, index: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("LOCAL_RANK", "SLURM_LOCALID"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    assert device() == torch.device("cuda", index)
+
+
+def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOCAL_RANK", "2")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(InputError, match=r"2 GPUs are visible.*--nproc-per-node 2"):
+        device()
+
+
+def test_a_file_that_never_appears_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    distributed.wait_for(tmp_path / "absent")  # the main process knows
+    monkeypatch.setattr(distributed, "rank", lambda: 1)
+    monkeypatch.setattr(distributed, "VISIBLE_WITHIN", 0.1)
+    with pytest.raises(InputError, match="all machines share"):
+        distributed.wait_for(tmp_path / "absent")
