@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
 from mmengine.optim import OptimWrapper
 from torch import nn
 
-from backbones.errors import UsageError
+from backbones.errors import InputError, UsageError
 from harness.device import autocast
 from tasks.recipe import Recipe
 
@@ -134,21 +135,59 @@ def adamw(model: nn.Module, recipe: Recipe) -> torch.optim.AdamW:
     return torch.optim.AdamW(groups, lr=recipe.lr, betas=(recipe.beta1, recipe.beta2), eps=recipe.eps)
 
 
-class StepWrapper(OptimWrapper):
-    """mmengine's optimizer wrapper, with bfloat16 on the CPU too, in a loop that counts optimizer steps.
+LEAST_LOSS_SCALE = 1.0
 
-    mmengine's own AMP wrapper refuses the CPU. bfloat16 has float32's range, so no loss scaling is needed.
+
+class StepWrapper(OptimWrapper):
+    """mmengine's optimizer wrapper, in half precision on the CPU too, in a loop that counts optimizer steps.
+
+    mmengine's own AMP wrapper refuses the CPU. bfloat16 has float32's range; float16's gradients are computed of a
+    loss that is multiplied with a scale, which goes with the optimizer's state. A step whose gradients overflow changes
+    no weight and halves the scale; it counts as a step, as in the official code.
     """
 
     def __init__(self, optimizer: torch.optim.Optimizer, *, precision: str, device: torch.device, **options) -> None:
         super().__init__(optimizer, **options)
         self._precision = precision
         self._device = device
+        self._scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
 
     @contextmanager
     def optim_context(self, model: nn.Module) -> Iterator[None]:
         with super().optim_context(model), autocast(self._precision, self._device):
             yield
+
+    def backward(self, loss: torch.Tensor, **options: Any) -> None:
+        super().backward(self._scaler.scale(loss), **options)
+
+    def step(self, **options: Any) -> None:
+        """Update the weights.
+
+        Raises:
+            InputError: gradients overflow float16 at every scale.
+        """
+        if self.clip_grad_kwargs:
+            self._scaler.unscale_(self.optimizer)
+            self._clip_grad()
+        self._scaler.step(self.optimizer, **options)
+        self._scaler.update()
+        if self._scaler.is_enabled() and self._scaler.get_scale() < LEAST_LOSS_SCALE:
+            raise InputError(
+                "The gradients overflow float16 whatever the loss is multiplied with: some activation or gradient is "
+                "too large for it. Train with --set precision=bf16 (where the device has it) or --set precision=fp32, "
+                "in another --out folder."
+            )
+
+    def state_dict(self) -> dict[str, Any]:
+        return super().state_dict() | ({"loss_scale": scale} if (scale := self._scaler.state_dict()) else {})
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        # `precision=auto` may have been another precision where the run began.
+        state_dict = dict(state_dict)
+        scale = state_dict.pop("loss_scale", None)
+        super().load_state_dict(state_dict)
+        if scale is not None and self._scaler.is_enabled():
+            self._scaler.load_state_dict(scale)
 
     def initialize_count_status(self, model: nn.Module, init_counts: int, max_counts: int) -> None:
         # The loop counts optimizer steps, the wrapper counts backward passes.

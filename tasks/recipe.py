@@ -52,7 +52,8 @@ class Recipe:
     drop_path: float = 0.1
     clip_grad: float | None = None  # largest gradient norm
     ema_decay: float | None = None  # of the averaged weights that are predicted with
-    precision: Literal["auto", "bf16", "fp32"] = "auto"  # auto: bf16 where the device computes in it
+    # auto: bf16 where the device computes in it, else fp16 on a GPU and fp32 on a CPU
+    precision: Literal["auto", "bf16", "fp16", "fp32"] = "auto"
     micro_batch: int = 32  # samples per process at once; the rest of the batch is accumulated
     workers: int | None = None  # loader processes per process; None: by the cores (harness.cores.loader_workers)
     checkpoint_activations: bool = False

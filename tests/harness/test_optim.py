@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,7 +10,7 @@ import torch
 from torch import nn
 
 import backbones
-from backbones.errors import UsageError
+from backbones.errors import InputError, UsageError
 from backbones.multiway import Multiway
 from backbones.pyramid import SimpleFeaturePyramid
 from harness.optim import (
@@ -207,3 +209,96 @@ def test_optimizer_takes_the_recipes_betas_and_eps(reference_meta: dict) -> None
     optimizer = adamw(QuestionAnswering(reference_meta), recipe)
     assert isinstance(optimizer, torch.optim.AdamW)
     assert {(group["betas"], group["eps"]) for group in optimizer.param_groups} == {((0.9, 0.98), 1e-6)}
+
+
+def stepped(wrapper: StepWrapper, model: nn.Module, loss_of: Callable[[], torch.Tensor]) -> torch.Tensor:
+    """The first weight before the step, after a step on the loss."""
+    before = next(model.parameters()).detach().clone()
+    with wrapper.optim_context(model):
+        loss = loss_of()
+    wrapper.update_params(loss)
+    return before
+
+
+def fp16_wrapper(model: nn.Module, **options: Any) -> StepWrapper:
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    return StepWrapper(optimizer, precision="fp16", device=torch.device("cpu"), **options)
+
+
+def test_fp16_keeps_gradients_that_float16_cannot_hold() -> None:
+    """1e-9 is 0 in float16; times the first scale, 65,536, it is not."""
+    torch.manual_seed(0)
+    x = torch.randn(64, 8)
+    weights = {}
+    for precision in ("fp32", "fp16"):
+        torch.manual_seed(1)
+        model = nn.Linear(8, 4)
+        optimizer = torch.optim.SGD(model.parameters(), lr=1e6)
+        wrapper = StepWrapper(optimizer, precision=precision, device=torch.device("cpu"))
+        before = stepped(wrapper, model, lambda: 1e-9 * model(x).float().square().sum())  # noqa: B023
+        weights[precision] = model.weight.detach() - before
+    assert weights["fp32"].abs().max() > 1e-3
+    torch.testing.assert_close(weights["fp16"], weights["fp32"], rtol=0.01, atol=1e-5)
+
+
+@pytest.mark.parametrize("parts", [1, 4])
+def test_clipping_and_accumulation_see_unscaled_gradients(parts: int) -> None:
+    torch.manual_seed(0)
+    data = torch.randn(8, 4)
+    weights = []
+    for precision in ("fp32", "fp16"):
+        torch.manual_seed(1)
+        model = nn.Linear(4, 1)
+        wrapper = StepWrapper(
+            torch.optim.SGD(model.parameters(), lr=10.0),
+            precision=precision,
+            device=torch.device("cpu"),
+            accumulative_counts=parts,
+            clip_grad={"max_norm": 0.005},
+        )
+        wrapper.initialize_count_status(model, 0, 10)
+        for chunk in data.chunk(parts):
+            before = stepped(wrapper, model, lambda: 0.01 * model(chunk).float().square().mean())  # noqa: B023
+        change = (model.weight - before).detach()
+        weights.append(model.weight.detach().clone())
+        assert change.norm() <= 0.05 + 1e-6  # learning rate × norm
+        assert change.norm() > 0.03
+    torch.testing.assert_close(weights[0], weights[1], rtol=5e-3, atol=1e-3)
+
+
+def test_a_step_that_overflows_changes_nothing_but_the_scale() -> None:
+    model = nn.Linear(4, 1)
+    wrapper = fp16_wrapper(model, clip_grad={"max_norm": 1.0})
+    before = stepped(wrapper, model, lambda: model(torch.ones(2, 4)).float().mean() / 8 * float("inf"))
+    assert torch.equal(model.weight, before)
+    assert wrapper.state_dict()["loss_scale"]["scale"] == 2**15
+    before = stepped(wrapper, model, lambda: model(torch.ones(2, 4)).float().mean() / 8)
+    assert not torch.equal(model.weight, before)
+
+
+def test_the_loss_scale_goes_on_after_a_resume() -> None:
+    model = nn.Linear(4, 1)
+    wrapper = fp16_wrapper(model)
+    for factor in (float("inf"), float("inf"), 1.0):
+        stepped(wrapper, model, lambda: model(torch.ones(2, 4)).float().mean() / 8 * factor)  # noqa: B023
+    state = wrapper.state_dict()
+    again = fp16_wrapper(nn.Linear(4, 1))
+    again.load_state_dict(state)
+    assert again.state_dict()["loss_scale"] == state["loss_scale"]
+    assert state["loss_scale"]["scale"] == 2**14
+    assert state["loss_scale"]["_growth_tracker"] == 1
+    # A run with precision=auto may go on where it means another precision, and come back.
+    other = StepWrapper(
+        torch.optim.SGD(nn.Linear(4, 1).parameters(), lr=0.1), precision="bf16", device=torch.device("cpu")
+    )
+    other.load_state_dict(state)
+    assert "loss_scale" not in other.state_dict()
+    again.load_state_dict(other.state_dict())
+
+
+def test_gradients_that_always_overflow_are_told() -> None:
+    model = nn.Linear(4, 1)
+    wrapper = fp16_wrapper(model)
+    with pytest.raises(InputError, match="precision=bf16"):
+        for _ in range(40):
+            stepped(wrapper, model, lambda: model(torch.ones(2, 4)).float().mean() / 8 * float("inf"))

@@ -143,6 +143,23 @@ NOISY = (
 
 
 @pytest.mark.slow
+def test_fp16_resumed_in_training_ends_as_an_uninterrupted_one(colours: Path, tmp_path: Path) -> None:
+    """The loss scale is state: with a wrong one the resumed steps would round differently, or be skipped."""
+    changes = (*NOISY, "precision=fp16", "epochs=8")
+    tensors = []
+    for out in (tmp_path / "whole", tmp_path / "broken"):
+        if out.name == "broken":
+            kill_when(command(colours, out, *changes), (folder(out) / "checkpoints" / "last.pth").exists)
+            state = torch.load(folder(out) / "checkpoints" / "last.pth", weights_only=True)["optimizer"]
+            assert state["loss_scale"]["scale"] > 1
+        execute(command(colours, out, *changes))
+        tensors.append(_tensors(folder(out) / "checkpoints" / "final.safetensors"))
+        assert {row.precision for row in read(out / "results.csv")} == {"fp16"}
+    for name, tensor in tensors[0].items():
+        assert tensor.equal(tensors[1][name]), name
+
+
+@pytest.mark.slow
 def test_a_run_killed_in_training_and_in_prediction_ends_as_an_uninterrupted_one(colours: Path, tmp_path: Path) -> None:
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     execute(command(colours, whole, *NOISY))

@@ -32,7 +32,7 @@ def test_values_are_read_as_the_fields_types() -> None:
         ("lr=fast", "lr is a number"),
         ("epochs=2.5", "epochs is a whole number"),
         ("epochs=true", "epochs is a whole number"),
-        ("precision=fp16", "precision"),
+        ("precision=fp8", "precision"),
         ("epochs=-1", "not be less than 0"),
         ("batch_size=0", "batch_size must be more than 0"),
         ("milestones=[0.5, 90]", "between 0 and 1"),
