@@ -66,6 +66,10 @@ class MultiwayConfig:
         return self.image_size // self.patch_size
 
 
+# The plain vision transformer that others pretrain. Its text side is a stub: tasks with text refuse it.
+_VIT_BASE = MultiwayConfig(
+    attention="shared", experts="standard", sub_ln=False, layer_norm_eps=1e-6, vocab_size=1, max_text_positions=3
+)
 _BASE = MultiwayConfig()
 _LARGE = MultiwayConfig(dim=1024, layers=24, heads=16, ffn_dim=4096)
 _GIANT = MultiwayConfig(
@@ -78,6 +82,8 @@ CONFIGS: dict[str, MultiwayConfig] = {
     **{f"beit3_base_patch16_{size}": replace(_BASE, image_size=size) for size in (224, 384, 480, 768)},
     **{f"beit3_large_patch16_{size}": replace(_LARGE, image_size=size) for size in (224, 384, 480, 768)},
     "beit3_giant_patch14_224": _GIANT,
+    "vit_base_patch16_224": _VIT_BASE,
+    "vit_large_patch16_224": replace(_VIT_BASE, dim=1024, layers=24, heads=16, ffn_dim=4096),
 }
 
 

@@ -1,7 +1,8 @@
 """Reading and writing weights without ever running code from a file.
 
 Official checkpoints are `{"model": state dict}` pickles under the key names that our modules carry too; they
-are read with `torch.load(weights_only=True)`. Our own files are safetensors.
+are read with `torch.load(weights_only=True)`. Our own files are safetensors. detectron2's (.pkl) are pickles of NumPy
+arrays, which a reader of arrays alone opens (arrays.py).
 """
 
 from __future__ import annotations
@@ -11,12 +12,14 @@ import math
 import pickle
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from backbones.arrays import read_arrays
 from backbones.errors import InputError
 from backbones.positions import UNUSED_ROWS
 
@@ -69,6 +72,8 @@ def read(path: str | Path) -> dict[str, Tensor]:
             return load_file(path)
         except SafetensorError as error:
             raise InputError(f"{path} is not a whole safetensors file ({error}). Copy or download it again.") from error
+    if path.suffix == ".pkl":
+        return _state_dict(read_arrays(path), path)
     return _read_pickle(path)
 
 
@@ -86,6 +91,10 @@ def _read_pickle(path: Path) -> dict[str, Tensor]:
     except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
         first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f"{path} is truncated or damaged ({first_line}). Copy or download it again.") from error
+    return _state_dict(content, path)
+
+
+def _state_dict(content: Any, path: Path) -> dict[str, Tensor]:
     for wrapper in WRAPPERS:
         if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
             content = content[wrapper]
@@ -112,7 +121,7 @@ def load(model: nn.Module, path: str | Path, *, new_heads: bool = False) -> Load
     (fine-tuning starts a head afresh; a head of the right shape is taken over) and the backbone's `fresh_parts`,
     which pretraining does not know. A bare backbone takes no head. Position tables of another size and patch
     kernels of another patch are interpolated. Pretraining heads, and a final norm that the model does without, are
-    ignored.
+    ignored. A task model may have a method `translated`, which gives a file of other names ours.
 
     Raises:
         InputError: unreadable file (see `read`) or a mismatch; the message lists missing, unexpected and
@@ -122,7 +131,10 @@ def load(model: nn.Module, path: str | Path, *, new_heads: bool = False) -> Load
     prefix = TRUNK if backbone is model else ""  # what the model's own names lack
     new_heads = new_heads or backbone is model
     own = {prefix + name: tensor for name, tensor in model.state_dict().items()}
-    state = _under_trunk(read(path), backbone)
+    state = read(path)
+    if hasattr(model, "translated"):
+        state = model.translated(state)
+    state = _under_trunk(state, backbone)
     image_size = _image_size(state)
     resized = _resize(state, own, backbone)
     fresh_parts = tuple(TRUNK + part for part in getattr(backbone, "fresh_parts", ()))

@@ -24,6 +24,7 @@ class DetectionRecipe(DenseRecipe):
 
     split_alters = True
 
+    style: Literal["detectron2", "mmdet"] = "detectron2"  # of the cascade, see tasks.models.cascade
     masks: bool = True  # whether masks are learnt beside boxes; off for sets of boxes alone
     window: int = 14  # side of an attention window, in patches of 16 pixels; 0: every layer attends everywhere
     global_blocks: int = 4  # evenly placed layers that attend to the whole image

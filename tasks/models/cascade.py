@@ -1,4 +1,4 @@
-"""Cascade Mask R-CNN as MMDetection builds it, with ViTDet's numbers."""
+"""Cascade Mask R-CNN with ViTDet's numbers, as MMDetection builds it, in detectron2's style or in its own."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 from mmengine.config import ConfigDict
 
+from tasks.models.detectron2_heads import CascadeHead, Matcher
+
 if TYPE_CHECKING:
     from tasks.detection_recipes import DetectionRecipe
 
 STRIDES = (4, 8, 16, 32, 64)
-NORM = {"type": "LN2d"}
+NORM = {"type": "LN2d", "eps": 1e-6}  # mmcv would make it 1e-5
 IOUS = (0.5, 0.6, 0.7)  # that a proposal needs to count as an object, stage by stage
-LOSS_WEIGHTS = (1, 0.5, 0.25)  # MMDetection's; detectron2 weights all stages alike and scales their gradients
+LOSS_WEIGHTS = (1, 0.5, 0.25)  # of the stages, in MMDetection's style
 SMALLEST_STD = (0.1, 0.05, 1 / 30)  # of the box codes: detectron2's weights 10, 20 and 30
 MASK_SIDE = 28
 
@@ -21,18 +23,20 @@ def cascade_mask_rcnn(dim: int, *, classes: int, recipe: DetectionRecipe) -> Con
     """The configuration of a detector whose backbone is the pyramid: it takes a plain transformer's maps, not images.
 
     RPN with two convolutions, three box heads of four convolutions and one layer with LayerNorm, class-agnostic
-    boxes, a mask head at each stage. Source of the numbers: detectron2's projects/ViTDet (cascade_mask_rcnn_vitdet),
-    which has one mask head for all stages.
+    boxes, and one mask head, in MMDetection's style one at each stage. Source of the numbers: detectron2's
+    projects/ViTDet (cascade_mask_rcnn_vitdet). The styles differ in what an anchor learns and in how stages and masks
+    are trained and averaged, see `tasks.models.detectron2_heads`.
 
     Args:
         dim: channels of the maps.
         classes: how many there are.
     """
     channels = recipe.head_channels
+    as_detectron2 = recipe.style == "detectron2"
     roi_head = {
-        "type": "CascadeRoIHead",
+        "type": CascadeHead if as_detectron2 else "CascadeRoIHead",
         "num_stages": len(IOUS),
-        "stage_loss_weights": LOSS_WEIGHTS,
+        "stage_loss_weights": [1] * len(IOUS) if as_detectron2 else LOSS_WEIGHTS,
         "bbox_roi_extractor": _extractor(7, channels),
         "bbox_head": [_box_head(std, classes, channels) for std in SMALLEST_STD],
     }
@@ -54,9 +58,7 @@ def cascade_mask_rcnn(dim: int, *, classes: int, recipe: DetectionRecipe) -> Con
         roi_head=roi_head,
         train_cfg={
             "rpn": {
-                # The best anchors of an object learn it however little they overlap it, as in detectron2: with a floor
-                # objects below some 17 pixels would have none. Not 0, or objects without any would have them all.
-                "assigner": _assigner(0.7, negative=0.3, floor=1e-6, match_low_quality=True),
+                "assigner": _assigner(recipe, 0.7, negative=0.3, low_quality=True),
                 "sampler": _sampler(256, positive=0.5, add_truth=False),
                 "allowed_border": -1,
                 "pos_weight": -1,
@@ -65,13 +67,15 @@ def cascade_mask_rcnn(dim: int, *, classes: int, recipe: DetectionRecipe) -> Con
             "rpn_proposal": _proposals(per_level=2000),
             "rcnn": [
                 {
-                    "assigner": _assigner(iou, negative=iou, floor=iou, match_low_quality=False),
-                    "sampler": _sampler(recipe.roi_batch, positive=0.25, add_truth=True),
+                    "assigner": _assigner(recipe, iou, negative=iou, low_quality=False),
+                    "sampler": {"type": "PseudoSampler"}  # all of them
+                    if stage and as_detectron2
+                    else _sampler(recipe.roi_batch, positive=0.25, add_truth=True),
                     "mask_size": MASK_SIDE,
                     "pos_weight": -1,
                     "debug": False,
                 }
-                for iou in IOUS
+                for stage, iou in enumerate(IOUS)
             ],
         },
         test_cfg={"rpn": _proposals(per_level=1000), "rcnn": {}},  # the detector merges views and suppresses itself
@@ -130,14 +134,17 @@ def _extractor(side: int, channels: int) -> dict[str, Any]:
     }
 
 
-def _assigner(positive: float, *, negative: float, floor: float, match_low_quality: bool) -> dict[str, Any]:
+def _assigner(recipe: DetectionRecipe, positive: float, *, negative: float, low_quality: bool) -> dict[str, Any]:
+    if recipe.style == "detectron2":
+        return {"type": Matcher, "positive": positive, "negative": negative, "low_quality": low_quality}
     return {
         "type": "MaxIoUAssigner",
         "pos_iou_thr": positive,
         "neg_iou_thr": negative,
-        "min_pos_iou": floor,
-        "match_low_quality": match_low_quality,
+        "min_pos_iou": negative,
+        "match_low_quality": low_quality,
         "ignore_iof_thr": -1,
+        "gpu_assign_thr": 100,  # objects; with more, IoUs with all anchors at once are computed in the CPU's memory
     }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from backbones import openmmlab  # registers the pyramid and what mmcv-lite lacks; before MMDetection is imported
 from backbones.config import COARSEST_STRIDE
 from tasks.images import pixel_statistics
+from tasks.models import detectron2_weights
 from tasks.models.cascade import MASK_SIDE, cascade_mask_rcnn
 from tasks.models.masks import run_lengths
 
@@ -57,6 +58,9 @@ class Detector(BaseModel):
         To predict, inputs and data samples are those of each view.
         """
         if mode == "loss":
+            if self.recipe.style == "detectron2":  # its RPN learns that the padding is background
+                for sample in data_samples:
+                    sample.set_metainfo({"pad_shape": (self.recipe.image_size, self.recipe.image_size)})
             return self.net.loss(self._maps(_square(inputs, self.recipe.image_size)), data_samples)
         views = [
             (self._maps(_square(images, _side(samples))), [sample.metainfo for sample in samples])
@@ -66,6 +70,10 @@ class Detector(BaseModel):
         with torch.autocast(views[0][0][0].device.type, enabled=False):
             looks = [self._look([each.float() for each in maps], metas) for maps, metas in views]
             return [self._record(looks, index) for index in range(len(data_samples[0]))]
+
+    def translated(self, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """A state dict under our names: one of detectron2's ViTDet is renamed, others stay as they are."""
+        return detectron2_weights.translated(state) if detectron2_weights.is_detectron2(state) else state
 
     def _maps(self, images: Tensor) -> tuple[Tensor, ...]:
         return self.beit3.maps(images, [self._last])
@@ -117,7 +125,7 @@ class Detector(BaseModel):
         return boxes[:, :4], boxes[:, 4], labels
 
     def _mask_probabilities(self, looks: Sequence[_Look], index: int, boxes: Tensor, labels: Tensor) -> Tensor:
-        """Means over the stages and the views: float [n, side, side], of the pixels in each box."""
+        """Means over the mask heads and the views: float [n, side, side], of the pixels in each box."""
         roi = self.net.roi_head
         total = boxes.new_zeros(len(boxes), MASK_SIDE, MASK_SIDE)
         for look in looks:

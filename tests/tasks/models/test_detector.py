@@ -23,6 +23,8 @@ RECIPE = DetectionRecipe(
     global_blocks=2, score_threshold=0.25,
 )  # fmt: skip
 
+MMDET = dataclasses.replace(RECIPE, style="mmdet")
+
 
 def build(recipe: DetectionRecipe = RECIPE) -> Detector:
     torch.manual_seed(0)
@@ -98,7 +100,7 @@ def mmdetections_own(model: Detector) -> torch.nn.Module:
 
 
 def test_predictions_equal_mmdetections_own() -> None:
-    model = build()
+    model = build(MMDET)
     data = batch((128, 128), (128, 128))
     records = predict(model, data)
     theirs = mmdetections_own(model)
@@ -118,7 +120,7 @@ def test_predictions_equal_mmdetections_own() -> None:
 
 
 def test_losses_equal_mmdetections_own() -> None:
-    model = build().train()
+    model = build(MMDET).train()
     theirs = mmdetections_own(model).train()
     losses = []
     for loss in (lambda data: model(**data, mode="loss"), lambda data: theirs.loss(**prepared(data))):
