@@ -55,24 +55,37 @@ _PAPER = (
     "arXiv 2208.10442, Table 16, {} column; the paper states no milestones (here ViTDet's), windows, global layers "
     "and soft-NMS (here EVA-01's, arXiv 2211.07636), nor sizes of the multi-scale test (ours)"
 )
+_DEVIATIONS = (
+    "targets of masks are cut out of bitmaps, in detectron2 out of polygons",
+    "positions are learnt for the crop's patches, in detectron2 for those of pretraining",
+    "half precision is bfloat16, in detectron2 float16",
+    "proposals of an image without objects: its 256 anchors weigh 1/257 each",
+)
+_HALF = "pixels with BEiT-3's mean and std 0.5, in detectron2 with ImageNet's (pixel_mean, pixel_std)"
+_SOFT_NMS = {"soft_nms": True, "nms_iou": 0.6, "score_threshold": 0.0, "detections_per": "category"}  # EVA-01's
 _BASE = DetectionRecipe(
-    name="vitdet_base_coco_detection", source=_VITDET.format("b"), image_size=1024, steps=184_375, warmup_steps=250,
+    name="vitdet_base_coco_detection", source=_VITDET.format("b"), deviations=(*_DEVIATIONS, _HALF), image_size=1024,
+    steps=184_375, warmup_steps=250,
     schedule="step", milestones=(8 / 9, 26 / 27), batch_size=64, lr=1e-4, start_lr=1e-7, layer_decay=0.7,
     weight_decay=0.1, decays="detectron2", drop_path=0.1, micro_batch=2,
 )  # fmt: skip
 _GIANT = replace(
     _BASE, name="beit3_giant_coco_detection", source=_PAPER.format("COCO"), image_size=1280, steps=0, epochs=20,
     lr=5e-5, start_lr=5e-8, layer_decay=0.9, decays="all", drop_path=0.6, window=16, global_blocks=10,
-    test_scales=(1024, 1280, 1536), test_flip=True, score_threshold=0.0, soft_nms=True, nms_iou=0.6,
-    detections_per="category", micro_batch=1, checkpoint_activations=True,
+    test_scales=(1024, 1280, 1536), test_flip=True, micro_batch=1, checkpoint_activations=True, **_SOFT_NMS,
 )  # fmt: skip
+_LARGE = replace(
+    _BASE, name="vitdet_large_coco_detection", source=_VITDET.format("l"), layer_decay=0.8, drop_path=0.4,
+    micro_batch=1, checkpoint_activations=True,
+)  # fmt: skip
+# The source's pixels too: what its released checkpoints of a plain transformer predict with.
+_PLAIN = {"deviations": _DEVIATIONS, "pixel_mean": (0.485, 0.456, 0.406), "pixel_std": (0.229, 0.224, 0.225)}
 RECIPES = {
     "base": _BASE,
-    "large": replace(
-        _BASE, name="vitdet_large_coco_detection", source=_VITDET.format("l"), layer_decay=0.8, drop_path=0.4,
-        micro_batch=1, checkpoint_activations=True,
-    ),
+    "large": _LARGE,
     "giant": _GIANT,
+    "vitdet_base": replace(_BASE, name="vitdet_base_plain_coco_detection", **_PLAIN),
+    "vitdet_large": replace(_LARGE, name="vitdet_large_plain_coco_detection", **_PLAIN),
     "giant_objects365": replace(
         _GIANT, name="beit3_giant_objects365", source=_PAPER.format("Objects365"), masks=False, image_size=1024,
         epochs=15, lr=1e-4, start_lr=1e-7, test_scales=(), test_flip=False,

@@ -73,7 +73,9 @@ class Detector(BaseModel):
 
     def translated(self, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """A state dict under our names: one of detectron2's ViTDet is renamed, others stay as they are."""
-        return detectron2_weights.translated(state) if detectron2_weights.is_detectron2(state) else state
+        if not detectron2_weights.is_detectron2(state):
+            return state
+        return detectron2_weights.translated(state, grid=self.beit3.config.grid)
 
     def _maps(self, images: Tensor) -> tuple[Tensor, ...]:
         return self.beit3.maps(images, [self._last])

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from backbones.positions import UNUSED_ROWS
+from backbones.positions import UNUSED_ROWS, resize_image_table
 
 MARK = "backbone.net.blocks."  # what only detectron2's names begin with
 BUFFERS = ("pixel_mean", "pixel_std", "proposal_generator.anchor_generator.")  # constants, in older files only
@@ -40,11 +40,12 @@ def is_detectron2(state: Mapping[str, Tensor]) -> bool:
     return any(name.startswith(MARK) for name in state)
 
 
-def translated(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def translated(state: Mapping[str, Tensor], *, grid: int) -> dict[str, Tensor]:
     """A detectron2 state dict under our names.
 
-    Query, key and value become three matrices, and the position table gets the rows that ours has before its class
-    token. Names that are not ViTDet's stay as they are, for the loader to refuse.
+    Query, key and value become three matrices. The position table gets the rows that ours has before its class token;
+    detectron2 keeps it in pretraining's size and resizes it bicubically in each forward pass, here that is done once,
+    to `grid` × `grid` patches. Names that are not ViTDet's stay as they are, for the loader to refuse.
     """
     found: dict[str, Tensor] = {}
     for name, tensor in state.items():
@@ -52,7 +53,7 @@ def translated(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
             continue
         if name == "backbone.net.pos_embed":
             rows = torch.cat([tensor.new_zeros(UNUSED_ROWS, tensor.shape[-1]), tensor[0]])
-            found["beit3.encoder.embed_positions.A.weight"] = rows
+            found["beit3.encoder.embed_positions.A.weight"] = resize_image_table(rows, (grid, grid))
         elif match := re.fullmatch(r"backbone\.net\.blocks\.(\d+)\.attn\.qkv\.(weight|bias)", name):
             layer, kind = match.groups()
             for part, own in zip("qkv", tensor.chunk(3), strict=True):

@@ -207,6 +207,15 @@ def test_the_recipes_are_the_official_ones() -> None:
         assert (recipe.window, recipe.global_blocks, recipe.steps) == (16, 10, 0)
         assert recipe.schedule == "step"
     assert (giant.soft_nms, giant.masks, objects.masks) == (True, True, False)
+    # EVA-01's soft-NMS: everything above 0 enters it, and no image has a limit of its own.
+    assert (giant.score_threshold, giant.soft_nms_floor, giant.nms_iou) == (0.0, 1e-3, 0.6)
+    assert (giant.detections, giant.detections_per, base.detections_per) == (100, "category", "image")
+    assert (base.decays, large.decays, giant.decays) == ("detectron2", "detectron2", "all")
+    assert {recipe.style for recipe in ADAPTER.recipes.values()} == {"detectron2"}
+    for name, recipe in (("vitdet_base", base), ("vitdet_large", large)):
+        plain = ADAPTER.recipes[name]
+        assert plain.differs_from(recipe) == ["pixel_mean", "pixel_std"]
+        assert len(plain.deviations) == len(recipe.deviations) - 1
 
 
 def test_recipe_fields_are_set_by_name() -> None:

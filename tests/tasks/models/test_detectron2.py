@@ -121,9 +121,9 @@ def test_losses_and_gradients_are_detectron2s(
     gradients = {name.removeprefix("gradient."): t for name, t in expected.items() if name.startswith("gradient.")}
     for name, gradient in gradients.items():
         if name.endswith("qkv.bias"):
-            found = torch.cat([parameters[own].grad for own in translated({name: gradient})])
+            found = torch.cat([parameters[own].grad for own in translated({name: gradient}, grid=8)])
         else:
-            (own,) = translated({name: gradient})
+            (own,) = translated({name: gradient}, grid=8)
             found = parameters[own].grad
         # A rounded value may lie on the other side of a ReLU's kink, which moves some gradients a little.
         assert (found - gradient).norm() < 5e-3 * gradient.norm(), name
@@ -140,7 +140,7 @@ def test_parameters_learn_and_decay_as_in_detectron2() -> None:
     theirs = {}
     for name, (rate, decay) in KEYS["small_groups"].items():
         shape = KEYS["small"][name]
-        theirs |= {own: pytest.approx((rate, decay)) for own in translated({name: torch.zeros(shape)})}
+        theirs |= {own: pytest.approx((rate, decay)) for own in translated({name: torch.zeros(shape)}, grid=8)}
     assert found == theirs
 
 
@@ -150,12 +150,10 @@ def test_every_weight_of_a_released_checkpoint_has_its_place(size: str, backbone
     options = CocoDetection().backbone_options(recipe, layers=resolve(backbone).layers)
     with torch.device("meta"):
         transformer = WindowedMultiway(resolve(backbone, image_size=1024, **options))
-        theirs = translated({name: torch.empty(shape) for name, shape in KEYS[size].items()})
+        theirs = translated({name: torch.empty(shape) for name, shape in KEYS[size].items()}, grid=64)
     own = Detector(transformer, classes=range(80), recipe=recipe)
     needed = {name: parameter.shape for name, parameter in own.named_parameters() if parameter.requires_grad}
     assert needed.keys() == theirs.keys()
-    table = "beit3.encoder.embed_positions.A.weight"
-    assert theirs.pop(table).shape == (3 + 14**2, own.beit3.dim)  # that of pretraining, which the loader resizes
     assert all(needed[name] == tensor.shape for name, tensor in theirs.items())
 
 
