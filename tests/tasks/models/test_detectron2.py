@@ -54,7 +54,8 @@ def small() -> Detector:
 def model(tmp_path: Path) -> Detector:
     """With the weights that detectron2's had, read as a released checkpoint is: from a pickle of arrays."""
     model = small()
-    weights.load(model, released(tmp_path, random_weights(KEYS["small"])))
+    report = weights.load(model, released(tmp_path, random_weights(KEYS["small"])))
+    assert not report.resized  # or prediction would refuse them
     return model
 
 
