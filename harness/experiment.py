@@ -50,7 +50,7 @@ class Experiment:
 
     @cached_property
     def setting(self) -> Setting:
-        """What the task's data sets and model are built from.
+        """What the task's data sets and model are built from; every process has to ask, as one reads the labels.
 
         Raises:
             InputError: a tokenizer that cannot be read or does not belong to the backbone.
@@ -59,7 +59,10 @@ class Experiment:
         if self.tokenizer is not None:
             tokenizer = Tokenizer(self.tokenizer)
             tokenizer.require_fit(backbones.config(self.backbone).vocab_size)
-        return Setting(root=self.data, recipe=self.recipe, tokenizer=tokenizer)
+        from harness import distributed  # imports PyTorch
+
+        labels = distributed.from_main(self.adapter.labels(self.data) if distributed.rank() == 0 else None)
+        return Setting(root=self.data, recipe=self.recipe, tokenizer=tokenizer, labels=labels)
 
     def build_model(self) -> BaseModel:
         """The task model without weights from a file; the seed decides the random ones."""

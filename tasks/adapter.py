@@ -128,6 +128,7 @@ class Setting:
     root: Path  # the task's own data folder
     recipe: Recipe
     tokenizer: Tokenizer | None = None  # given to tasks with `needs_text`
+    labels: Any = None  # what `TaskAdapter.labels` read; None where it was not asked
 
 
 class Finding(NamedTuple):
@@ -166,6 +167,17 @@ class TaskAdapter(ABC):
         Raises:
             InputError: the folder or an annotation is missing or wrong.
         """
+
+    def labels(self, root: Path) -> Any:
+        """What the model's outputs stand for, such as class names or answers; None where data files do not say.
+
+        Read once in a run and handed to every process in `Setting.labels`, so it is small and can be pickled.
+        """
+        return None
+
+    def labels_of(self, setting: Setting) -> Any:
+        """The labels that a setting has, or else those in its data folder."""
+        return self.labels(setting.root) if setting.labels is None else setting.labels
 
     @abstractmethod
     def train_set(self, samples: Sequence[Sample], setting: Setting) -> Dataset:

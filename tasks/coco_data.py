@@ -13,7 +13,7 @@ from tasks import coco_instances
 from tasks.adapter import Sample, chosen
 from tasks.instance_columns import AnnotatedImages
 from tasks.packing import CompactSamples, Which
-from tasks.reading import remembered
+from tasks.reading import Remembered
 
 FILES = {
     "train": "annotations/instances_train2017.json",
@@ -84,7 +84,7 @@ def categories(root: Path) -> dict[int, str]:
     return _categories(_class_file(root))
 
 
-_categories = remembered(coco_instances.read_categories)
+_categories = Remembered(coco_instances.read_categories)
 
 
 def with_objects(samples: Sequence[Sample]) -> Sequence[Sample]:

@@ -136,6 +136,9 @@ class CocoDetection(TaskAdapter):
     def hashed_inputs(self, sample: Sample, root: Path) -> Any:
         return {name: value for name, value in sample.inputs.items() if name != "categories"}
 
+    def labels(self, root: Path) -> list[tuple[int, str]]:
+        return self.classes(root)
+
     def source(self, sample: Sample) -> str:
         return sample.inputs["image"]
 
@@ -166,7 +169,7 @@ class CocoDetection(TaskAdapter):
     def model(self, backbone: nn.Module, setting: Setting) -> Detector:
         from tasks.models.detector import Detector
 
-        return Detector(backbone, classes=[number for number, _ in self.classes(setting.root)], recipe=setting.recipe)
+        return Detector(backbone, classes=[number for number, _ in self.labels_of(setting)], recipe=setting.recipe)
 
     def score(self, predictions: Mapping[str, Mapping[str, Any]], samples: Sequence[Sample]) -> list[Measurement]:
         """Metrics of the parts that the records have, boxes and masks; the others get no row."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from backbones.errors import InputError, UsageError
 from tasks.adapter import Finding, Metric, Progress, Sample, Setting, Split, TaskAdapter
 from tasks.checking import check_splits, compared
-from tasks.reading import field, read_json, read_lines
+from tasks.reading import Remembered, field, read_json, read_lines
 from tasks.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from torch.utils.data import Dataset
 
     from tasks.models.classifier import ImageClassifier
+    from tasks.packing import Packed
     from tasks.statistics import Measurement
 
 EXTENSIONS = {".jpeg", ".jpg", ".png", ".bmp", ".webp"}
@@ -107,30 +108,49 @@ class ImageNet(TaskAdapter):
         findings.append(Finding(True, f"ReaL labels: {'found' if has_real else f'no {REAL_FILE}, so no real_top1'}"))
         return findings
 
-    def samples(self, root: Path, split: str) -> list[Sample]:
+    def samples(self, root: Path, split: str) -> Packed:
+        from tasks.packing import Packed
+
         self.split(split)
-        pairs = _index_pairs(root, split) if _index_file(root, split).is_file() else _folder_pairs(root, split)
+        real = _real_labels(root) if split == "val" else None
+        largest, smallest = (-1, "", ""), (0, "", "")  # labels, with path and place
+        names = set()
+        index = _index_file(root, split)
+
+        def read() -> Iterator[Sample]:
+            nonlocal largest, smallest
+            for path, label, where in _index_pairs(index) if index.is_file() else _folder_pairs(root, split):
+                names.add(_class_of(path))
+                if label > largest[0]:
+                    largest = label, path, where
+                if label < smallest[0]:
+                    smallest = label, path, where
+                yield Sample(path, path, {"label": label} | ({} if real is None else {"real": _real_of(path, real)}))
+
+        samples = Packed.of(read())
+        if index.is_file():
+            _index_classes.keep(index, sorted(names))
         classes = len(self.classes(root))
-        for path, label, where in pairs:
+        for label, path, where in (smallest, largest):
             if not 0 <= label < classes:
                 raise InputError(
                     f"{where}: label {label} of {path} is out of range: there are {classes} classes, 0 to "
                     f"{classes - 1}. Labels count the sorted class folders from 0."
                 )
-        real = _real_labels(root) if split == "val" else None
-        return [
-            Sample(path, path, {"label": label} | ({"real": _real_of(path, real)} if real is not None else {}))
-            for path, label, _ in pairs
-        ]
+        return samples
 
     def classes(self, root: Path) -> list[str]:
         """Class folder names, in the order of their ids."""
         return _classes(root)
 
+    def labels(self, root: Path) -> list[str]:
+        return self.classes(root)
+
     def train_set(self, samples: Sequence[Sample], setting: Setting) -> Dataset:
         from timm.data import create_transform
 
         from tasks.images import IMAGENET_MEAN, IMAGENET_STD
+        from tasks.items.classification import ClassifiedItems
 
         recipe = setting.recipe
         if recipe.micro_batch % 2 and (recipe.mixup or recipe.cutmix):
@@ -150,23 +170,15 @@ class ImageNet(TaskAdapter):
             mean=IMAGENET_MEAN,
             std=IMAGENET_STD,
         )
-        return self._items(samples, setting.root, transform)
+        return ClassifiedItems(samples, root=setting.root, transform=transform)
 
     def eval_set(self, samples: Sequence[Sample], setting: Setting) -> Dataset:
         from tasks.images import IMAGENET_MEAN, IMAGENET_STD, center_crop
+        from tasks.items.classification import ClassifiedItems
 
         recipe = setting.recipe
         transform = center_crop(recipe.image_size, crop_pct=recipe.crop_pct, mean=IMAGENET_MEAN, std=IMAGENET_STD)
-        return self._items(samples, setting.root, transform)
-
-    def _items(self, samples: Sequence[Sample], root: Path, transform: Any) -> Dataset:
-        from tasks.images import ImageItems
-
-        return ImageItems(
-            [root / sample.inputs for sample in samples],
-            [{"label": sample.annotation["label"]} for sample in samples],
-            transform,
-        )
+        return ClassifiedItems(samples, root=setting.root, transform=transform)
 
     def model(self, backbone: nn.Module, setting: Setting) -> ImageClassifier:
         from timm.data import Mixup
@@ -174,7 +186,7 @@ class ImageNet(TaskAdapter):
         from tasks.models.classifier import ImageClassifier
 
         recipe = setting.recipe
-        classes = len(self.classes(setting.root))
+        classes = len(self.labels_of(setting))
         mixup = None
         if recipe.mixup or recipe.cutmix:
             mixup = Mixup(
@@ -224,10 +236,9 @@ def _index_file(root: Path, split: str) -> Path:
     return root / f"imagenet.{split}.index.jsonl"
 
 
-def _index_pairs(root: Path, split: str) -> list[tuple[str, int, str]]:
+def _index_pairs(file: Path) -> Iterator[tuple[str, int, str]]:
     """(image path, label, where it is written) of an official index file."""
-    file = _index_file(root, split)
-    pairs = []
+    path = None
     for where, row in read_lines(file, what="the official index of images"):
         path, label = (field(row, name, where=where) for name in ("image_path", "label"))
         if not isinstance(path, str) or not isinstance(label, int):
@@ -235,14 +246,24 @@ def _index_pairs(root: Path, split: str) -> list[tuple[str, int, str]]:
                 f'{where} is not of the form {{"image_path": "…", "label": 0}}: {str(row)[:80]}. '
                 "Mend the line or make the index again."
             )
-        # Official rows may keep a slash from the path in front of them.
-        pairs.append((path.lstrip("/"), label, where))
-    if not pairs:
+        yield path.lstrip("/"), label, where  # official rows may keep a slash from the path in front of them
+    if path is None:
         raise InputError(f"{file} is empty. Make the index again, or remove it to use the class folders.")
-    return pairs
 
 
-def _folder_pairs(root: Path, split: str) -> list[tuple[str, int, str]]:
+def _class_of(path: str) -> str:
+    """The folder that an image lies in."""
+    return path.rpartition("/")[0].rpartition("/")[2]
+
+
+def _read_index_classes(file: Path) -> list[str]:
+    return sorted({_class_of(path) for path, _, _ in _index_pairs(file)})
+
+
+_index_classes = Remembered(_read_index_classes)
+
+
+def _folder_pairs(root: Path, split: str) -> Iterator[tuple[str, int, str]]:
     folder = root / split
     if not folder.is_dir():
         raise _no_split(root, split)
@@ -250,7 +271,6 @@ def _folder_pairs(root: Path, split: str) -> list[tuple[str, int, str]]:
     if not classes:
         raise InputError(f"{folder} has no class folders. Expected {folder}/<class>/<image>, as ImageNet is laid out.")
     all_classes = {name: label for label, name in enumerate(_classes(root))}
-    pairs = []
     for name in classes:
         if name not in all_classes:
             raise InputError(
@@ -259,15 +279,15 @@ def _folder_pairs(root: Path, split: str) -> list[tuple[str, int, str]]:
         images = sorted(e.name for e in (folder / name).iterdir() if e.suffix.lower() in EXTENSIONS)
         if not images:
             raise InputError(f"Class folder {folder / name} has no images. Fill it, or remove it from every split.")
-        pairs += [(f"{split}/{name}/{image}", all_classes[name], str(folder / name)) for image in images]
-    return pairs
+        for image in images:
+            yield f"{split}/{name}/{image}", all_classes[name], str(folder / name)
 
 
 def _classes(root: Path) -> list[str]:
     """Class names in the order of their ids; the training split decides when it is there."""
     for split in ImageNet.splits:
         if _index_file(root, split).is_file():
-            return sorted({Path(path).parent.name for path, _, _ in _index_pairs(root, split)})
+            return _index_classes(_index_file(root, split))
         if (root / split).is_dir():
             return _class_folders(root / split)
     raise _no_split(root, "train")

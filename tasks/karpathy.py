@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from backbones.errors import InputError
-from tasks.reading import field, read_json
+from tasks.reading import field
+from tasks.streaming import json_list
 
 COCO_FILE, FLICKR30K_FILE = "dataset_coco.json", "dataset_flickr30k.json"
 FLICKR30K_IMAGES = "flickr30k-images"
@@ -53,7 +54,7 @@ def read_flickr30k(root: Path, split: str) -> list[CaptionedImage]:
 
 
 def _read(path: Path, *, id_field: str) -> list[CaptionedImage]:
-    rows = field(read_json(path, what="the Karpathy split"), "images", where=str(path))
+    rows = json_list(path, "images", what="the Karpathy split")
     images = [_image(row, id_field=id_field, where=f"{path}, image {number}") for number, row in enumerate(rows)]
     _require_unique([image.id for image in images], what=id_field, where=path)
     _require_unique([sentence.id for image in images for sentence in image.sentences], what="sentid", where=path)

@@ -8,6 +8,7 @@ the others (`harness.node_samples`).
 
 from __future__ import annotations
 
+import operator
 import pickle
 from abc import abstractmethod
 from array import array
@@ -47,6 +48,14 @@ class CompactSamples(Sequence[Sample]):
 
     def __iter__(self) -> Iterator[Sample]:
         return map(self.sample, range(len(self)))
+
+    def __eq__(self, other: object) -> bool:
+        """Equal to any sequence of equal samples."""
+        if not isinstance(other, Sequence) or isinstance(other, str):
+            return NotImplemented
+        return len(self) == len(other) and all(map(operator.eq, self, other))
+
+    __hash__ = None
 
 
 @dataclass(frozen=True, eq=False)

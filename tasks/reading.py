@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import gc
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from backbones.errors import InputError
 
@@ -87,25 +86,35 @@ def _json_line(line: str, *, where: str) -> Any:
         ) from None
 
 
-def remembered(read: Callable[[Path], T]) -> Callable[[Path], T]:
+class Remembered(Generic[T]):
     """A function of a file that reads it once for as long as the file stays the same.
 
     For what is small and asked for several times in a run, such as a list of classes. The value must not be changed.
     """
 
-    @functools.lru_cache(maxsize=16)
-    def read_state(path: Path, size: int, changed: int) -> T:
-        return read(path)
+    def __init__(self, read: Callable[[Path], T]) -> None:
+        self._read = read
+        self._values: dict[Path, tuple[tuple[int, int] | None, T]] = {}
 
-    @functools.wraps(read)
-    def read_once(path: Path) -> T:
-        try:
-            state = path.stat()
-        except OSError:
-            return read(path)  # which knows what to say of a file that is not there
-        return read_state(path, state.st_size, state.st_mtime_ns)
+    def __call__(self, path: Path) -> T:
+        state = _state(path)
+        known = self._values.get(path.absolute())
+        if state is None or known is None or known[0] != state:
+            self.keep(path, self._read(path), state=state)
+        return self._values[path.absolute()][1]
 
-    return read_once
+    def keep(self, path: Path, value: T, *, state: tuple[int, int] | None = None) -> None:
+        """Remember the value of a file that was just read for something else."""
+        self._values[path.absolute()] = (state or _state(path), value)
+
+
+def _state(path: Path) -> tuple[int, int] | None:
+    """What changes with a file's content; None for a file that is absent."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_size, found.st_mtime_ns
 
 
 def field(row: Any, name: str, *, where: str) -> Any:

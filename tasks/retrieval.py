@@ -6,11 +6,12 @@ from abc import abstractmethod
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from backbones.errors import InputError
-from tasks.adapter import Finding, Metric, Progress, Sample, Setting, Split, TaskAdapter
+from tasks.adapter import Finding, Metric, Progress, Sample, Setting, Split, TaskAdapter, chosen
 from tasks.checking import compared, missing_images
 from tasks.karpathy import CaptionedImage, Sentence
 from tasks.reading import field, read_lines
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from torch.utils.data import Dataset
 
     from tasks.models.dual_encoder import DualEncoder
+    from tasks.packing import Packed
     from tasks.statistics import Measurement
 
 _KARPATHY = "Karpathy and Fei-Fei, arXiv 1412.2306, section 4.2: "
@@ -127,35 +129,40 @@ class Retrieval(TaskAdapter):
             raise InputError(f"The annotations in {root} have no image in the split {split}. Download them again.")
         return images
 
-    def samples(self, root: Path, split: str) -> list[Sample]:
+    def samples(self, root: Path, split: str) -> Packed:
+        from tasks.packing import Packed
+
         images = self.captioned_images(root, split)
         for finding in _check_captions(images, split):
             raise InputError(finding.text)
-        pictures = [
+        pictures = (
             Sample(_image_id(image), {"image": image.path}, {"texts": [_text_id(s) for s in image.sentences]})
             for image in images
-        ]
-        texts = [
+        )
+        texts = (
             Sample(_text_id(sentence), {"text": sentence.text}, {"image": _image_id(image)})
             for image in images
             for sentence in image.sentences
-        ]
-        return pictures + texts
+        )
+        return Packed.of(chain(pictures, texts))
 
-    def limited(self, samples: Sequence[Sample], limit: int) -> list[Sample]:
+    def limited(self, samples: Sequence[Sample], limit: int) -> Sequence[Sample]:
         """`limit` images evenly spaced, with all their texts."""
-        images, texts = _sides(samples)
-        chosen = super().limited(images, min(limit, len(images)))
-        kept = {image.id for image in chosen}
-        return chosen + [text for text in texts if text.annotation["image"] in kept]
+        images, _ = _places(samples)
+        images = super().limited(images, min(limit, len(images)))
+        kept = {samples[place].id for place in images}
+        texts = [
+            place
+            for place, sample in enumerate(samples)
+            if "text" in sample.inputs and sample.annotation["image"] in kept
+        ]
+        return chosen(samples, [*images, *texts])
 
     def train_set(self, samples: Sequence[Sample], setting: Setting) -> Dataset:
         from tasks.images import augmented
+        from tasks.items.retrieval import pairs
 
-        images, texts = _sides(samples)
-        paths = {image.id: image.inputs for image in images}
-        pairs = [text._replace(inputs=paths[text.annotation["image"]] | text.inputs) for text in texts]
-        return _items(pairs, setting, augmented(setting.recipe.image_size, rand_augment=False))
+        return _items(pairs(samples), setting, augmented(setting.recipe.image_size, rand_augment=False))
 
     def eval_set(self, samples: Sequence[Sample], setting: Setting) -> Dataset:
         from tasks.images import square
@@ -207,10 +214,18 @@ def _text_id(sentence: Sentence) -> str:
     return f"text:{sentence.id}"
 
 
-def _sides(samples: Sequence[Sample]) -> tuple[list[Sample], list[Sample]]:
+def _places(samples: Sequence[Sample]) -> tuple[list[int], list[int]]:
+    """Where the images and the texts are among samples."""
+    places: tuple[list[int], list[int]] = ([], [])
+    for place, sample in enumerate(samples):
+        places["image" not in sample.inputs].append(place)
+    return places
+
+
+def _sides(samples: Sequence[Sample]) -> tuple[Sequence[Sample], Sequence[Sample]]:
     """The images and the texts among samples."""
-    images = [sample for sample in samples if "image" in sample.inputs]
-    return images, [sample for sample in samples if "text" in sample.inputs]
+    images, texts = _places(samples)
+    return chosen(samples, images), chosen(samples, texts)
 
 
 def _items(samples: Sequence[Sample], setting: Setting, transform: Callable) -> Dataset:

@@ -38,6 +38,21 @@ def json_lists(path: Path, *, what: str) -> Iterator[tuple[str, Iterator[Any] | 
         yield from _fields(_Text(file, where=f"{path} ({what})"))
 
 
+def json_list(path: Path, name: str, *, what: str) -> Iterator[Any]:
+    """The elements of one list of a JSON object, read as they are asked for.
+
+    Raises:
+        InputError: as `json_lists`, or there is no such list.
+    """
+    found = False
+    for field, rows in json_lists(path, what=what):
+        if field == name and rows is not None:
+            found = True
+            yield from rows
+    if not found:
+        raise InputError(f"{path} has no field '{name}', a list. Download the file again.")
+
+
 def _fields(text: _Text) -> Iterator[tuple[str, Iterator[Any] | None]]:
     if text.next() != "{":
         raise text.error("Expecting '{', an object with lists in it")

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from backbones.errors import InputError
-from tasks.reading import field, read_json, read_lines
+from tasks.reading import Remembered, field, read_lines
 from tasks.scores.vqa import normalize_word
+from tasks.streaming import json_list
 
 LABEL_FILE = "answer2label.txt"
 RAREST = 9  # occurrences that an answer of the vocabulary has at least
@@ -65,7 +65,9 @@ def read(root: Path, sources: Iterable[Path], *, known: Mapping[Path, Iterable[s
         )
     counts: Counter[str] = Counter()
     for file in files:
-        counts.update(map(normalize_word, known[file] if file in known else _most_frequent_answers(file)))
+        if file in known:
+            _counts.keep(file, _counted(known[file]))
+        counts.update(_counts(file))
     answers = tuple(answer for answer, count in counts.items() if count >= RAREST)
     if not answers:
         raise InputError(
@@ -75,18 +77,22 @@ def read(root: Path, sources: Iterable[Path], *, known: Mapping[Path, Iterable[s
     return Vocabulary(answers)
 
 
-def _most_frequent_answers(file: Path) -> list[str]:
-    def answer_only(item: dict) -> Any:
-        return item if "annotations" in item else item.get("multiple_choice_answer")
+def _counted(answers: Iterable[str]) -> Counter[str]:
+    """How often each answer occurs, normalised, in the order of their first appearance."""
+    return Counter(map(normalize_word, answers))
 
-    content = read_json(file, what="VQA v2.0 annotations", shrink=answer_only)
-    answers = field(content, "annotations", where=file)
-    for number, answer in enumerate(answers):
+
+def _most_frequent_answers(file: Path) -> Iterator[str]:
+    for number, row in enumerate(json_list(file, "annotations", what="VQA v2.0 annotations")):
+        answer = row.get("multiple_choice_answer") if isinstance(row, dict) else None
         if not isinstance(answer, str):
             raise InputError(
                 f"{file}, annotation {number} (from 0) has no text as 'multiple_choice_answer'. Download it again."
             )
-    return answers
+        yield answer
+
+
+_counts = Remembered(lambda file: _counted(_most_frequent_answers(file)))
 
 
 def _from_label_file(file: Path) -> Vocabulary:

@@ -15,7 +15,7 @@ import json
 import os
 import sys
 from collections import Counter
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,6 +24,7 @@ from backbones.errors import InputError
 from tasks.adapter import Sample
 from tasks.reading import field, read_json, read_lines
 from tasks.scores.vqa import ANSWERS
+from tasks.streaming import json_list
 from tasks.vqa_answers import Vocabulary
 
 LABELLED = ("train2014", "val2014")
@@ -86,7 +87,7 @@ class Part:
         named = f"{', '.join(map(str, ids[:5]))}{' …' if len(ids) > 5 else ''}"
         return [f"{self.name}: {len(ids):,} question(s) {what}: {named}. Download the official files again."]
 
-    def samples(self, vocabulary: Vocabulary | None) -> list[Sample]:
+    def samples(self, vocabulary: Vocabulary | None) -> Iterator[Sample]:
         """In the order of the questions file.
 
         Raises:
@@ -95,17 +96,13 @@ class Part:
         for problem in self.problems():
             raise InputError(problem)
         paths = {image: self._path(image) for image in {question.image for question in self.questions}}
-        inputs = ({"image": paths[question.image], "text": question.text} for question in self.questions)
-        if self.annotations is None:
-            return [
-                unlabelled(question.id, fields, vocabulary)
-                for question, fields in zip(self.questions, inputs, strict=True)
-            ]
-        annotations = {annotation.id: annotation for annotation in self.annotations}
-        return [
-            Sample(str(question.id), fields, _truth(question, annotations[question.id], vocabulary))
-            for question, fields in zip(self.questions, inputs, strict=True)
-        ]
+        annotations = {annotation.id: annotation for annotation in self.annotations or ()}
+        for question in self.questions:
+            inputs = {"image": paths[question.image], "text": question.text}
+            if self.annotations is None:
+                yield unlabelled(question.id, inputs, vocabulary)
+            else:
+                yield Sample(str(question.id), inputs, _truth(question, annotations[question.id], vocabulary))
 
     def image_paths(self) -> list[str]:
         """Every image that a question is about, relative to the data folder."""
@@ -135,13 +132,17 @@ def _truth(question: Question, annotation: Annotation, vocabulary: Vocabulary | 
     return truth if vocabulary is None else {**truth, "targets": vocabulary.targets(annotation.answers)}
 
 
-def require_distinct(samples: Sequence[Sample], split: str) -> None:
-    """Check that no two samples have one id.
+def distinct(samples: Iterable[Sample], split: str) -> Iterator[Sample]:
+    """The samples, of which no two may have one id.
 
     Raises:
-        InputError: two have; the message names them.
+        InputError: at the end, when two have; the message names them.
     """
-    if repeated := _repeated(sample.id for sample in samples):
+    counts: Counter[str] = Counter()
+    for sample in samples:
+        counts[sample.id] += 1
+        yield sample
+    if repeated := [name for name, count in counts.items() if count > 1]:
         raise InputError(
             f"{len(repeated):,} question id(s) stand twice in {split}, such as {repeated[0]}. Download the files again."
         )
@@ -159,20 +160,14 @@ def read_part(root: Path, part: str) -> Part:
         InputError: a file is absent or not of the official form.
     """
     file = questions_file(root, part)
-    rows = field(read_json(file, what="VQA v2.0 questions"), "questions", where=file)
+    rows = json_list(file, "questions", what="VQA v2.0 questions")
     questions = [_question(row, f"{file}, question {number} (from 0)") for number, row in enumerate(rows)]
     if part not in LABELLED:
         return Part(part, questions, None)
     file = annotations_file(root, part)
-    rows = field(read_json(file, what="VQA v2.0 annotations", shrink=_text_only), "annotations", where=file)
+    rows = json_list(file, "annotations", what="VQA v2.0 annotations")
     annotations = [_annotation(row, f"{file}, annotation {number} (from 0)") for number, row in enumerate(rows)]
     return Part(part, questions, annotations)
-
-
-def _text_only(item: dict) -> Any:
-    """An answer by its text alone; most of the two million are among a few thousand texts."""
-    answer = item.get("answer")
-    return sys.intern(answer) if isinstance(answer, str) else item
 
 
 def _question(row: Any, where: str) -> Question:
@@ -184,6 +179,10 @@ def _question(row: Any, where: str) -> Question:
 
 def _annotation(row: Any, where: str) -> Annotation:
     answers = field(row, "answers", where=where)
+    if isinstance(answers, list):
+        # By their texts alone; most of the two million are among a few thousand.
+        texts = (answer.get("answer") if isinstance(answer, dict) else answer for answer in answers)
+        answers = [sys.intern(text) if isinstance(text, str) else text for text in texts]
     if not isinstance(answers, list) or not all(isinstance(answer, str) for answer in answers):
         raise InputError(f"{where} has no list of answers under 'answers': {str(answers)[:80]}. Download it again.")
     names = ("question_type", "answer_type", "multiple_choice_answer")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from torch.utils.data import Dataset
 
     from tasks.models.answerer import VisualQuestionAnswering
+    from tasks.packing import Packed
     from tasks.statistics import Measurement
 
 _SERVED = {"labels": False, "server": "EvalAI challenge 830", "largest_file": EVALAI_LARGEST}
@@ -178,30 +179,37 @@ class VQAv2(TaskAdapter):
             *missing_images([root / image for image in images], split, decode=decode, progress=progress),
         ]
 
-    def samples(self, root: Path, split: str) -> list[Sample]:
+    def samples(self, root: Path, split: str) -> Packed:
+        from tasks.packing import Packed
+
         self.split(split)
         with collector_paused():
-            samples = self._from_parts(root, split) if _has_parts(root, split) else self._from_indexes(root, split)
+            found = self._from_parts(root, split) if _has_parts(root, split) else self._from_indexes(root, split)
+            samples = Packed.of(vqa_data.distinct(found, split))
         if not samples:
             raise InputError(f"Split {split} under {root} has no questions. Put the complete files there.")
-        vqa_data.require_distinct(samples, split)
         return samples
 
-    def _from_parts(self, root: Path, split: str) -> list[Sample]:
+    def labels(self, root: Path) -> Vocabulary:
+        """The answers to choose from."""
+        return _vocabulary(root)
+
+    def _from_parts(self, root: Path, split: str) -> Iterator[Sample]:
         parts = [vqa_data.read_part(root, part) for part in PARTS[split]]
         needed = split == "train" or vqa_answers.available(root, _annotation_files(root))
         vocabulary = _vocabulary(root, parts) if needed else None
-        *others, last = [part.samples(vocabulary) for part in parts]
         if split not in ("train", "rest_val"):
-            return last
-        held_out = vqa_data.held_out_images(root, (sample.annotation["image"] for sample in last))
-        if split == "rest_val":
-            return [sample for sample in last if sample.annotation["image"] in held_out]
-        trainable = [sample for sample in last if sample.annotation["image"] not in held_out]
-        # As in the official code, a question that no answer of the vocabulary fits teaches nothing.
-        return [sample for part in (*others, trainable) for sample in part if sample.annotation["targets"]]
+            yield from parts[-1].samples(vocabulary)
+            return
+        held_out = vqa_data.held_out_images(root, (question.image for question in parts[-1].questions))
+        for part in parts:
+            for sample in part.samples(vocabulary):
+                kept_out = part is parts[-1] and sample.annotation["image"] in held_out
+                # As in the official code, a question that no answer of the vocabulary fits teaches nothing.
+                if kept_out if split == "rest_val" else not kept_out and sample.annotation["targets"]:
+                    yield sample
 
-    def _from_indexes(self, root: Path, split: str) -> list[Sample]:
+    def _from_indexes(self, root: Path, split: str) -> Iterator[Sample]:
         if not _has_indexes(root, split):
             official = ", ".join(vqa_data.questions_file(root, part).name for part in PARTS[split])
             index = ", ".join(vqa_data.index_file(root, name).name for name in INDEXES[split])
@@ -212,11 +220,8 @@ class VQAv2(TaskAdapter):
         labelled = self.splits[split].labels
         known = labelled or vqa_answers.available(root, _annotation_files(root))
         vocabulary = _vocabulary(root) if known else None
-        return [
-            sample
-            for name in INDEXES[split]
-            for sample in vqa_data.read_index(root, name, vocabulary, labelled=labelled)
-        ]
+        for name in INDEXES[split]:
+            yield from vqa_data.read_index(root, name, vocabulary, labelled=labelled)
 
     def hashed_inputs(self, sample: Sample, root: Path) -> Any:
         return {name: value for name, value in sample.inputs.items() if name != "vocabulary"}
@@ -226,7 +231,7 @@ class VQAv2(TaskAdapter):
 
         recipe = setting.recipe
         transform = augmented(recipe.image_size, rand_augment=recipe.rand_augment)
-        return self._items(samples, setting, transform=transform, vocabulary=_vocabulary(setting.root))
+        return self._items(samples, setting, transform=transform, vocabulary=self.labels_of(setting))
 
     def eval_set(self, samples: Sequence[Sample], setting: Setting) -> Dataset:
         from tasks.images import square
@@ -243,7 +248,7 @@ class VQAv2(TaskAdapter):
     def model(self, backbone: nn.Module, setting: Setting) -> VisualQuestionAnswering:
         from tasks.models.answerer import VisualQuestionAnswering
 
-        return VisualQuestionAnswering(backbone, answers=_vocabulary(setting.root).answers)
+        return VisualQuestionAnswering(backbone, answers=self.labels_of(setting).answers)
 
     def score(self, predictions: Mapping[str, Mapping[str, Any]], samples: Sequence[Sample]) -> list[Measurement]:
         answers = [_answer(predictions[sample.id], sample.id) for sample in samples]

@@ -3,12 +3,50 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from tasks.adapter import Sample
 from tasks.items.samples import SampleItems
+from tasks.packing import CompactSamples, Which
 from tasks.text import pad
+
+
+def pairs(samples: Sequence[Sample]) -> Pairs:
+    """A pair for each text among samples, with its image, which is among them too."""
+    images, texts, owners = {}, [], []
+    for place, sample in enumerate(samples):
+        if "image" in sample.inputs:
+            images[sample.id] = place
+        else:
+            texts.append(place)
+            owners.append(sample.annotation["image"])
+    return Pairs(samples, np.array(texts, np.int64), np.array([images[owner] for owner in owners], np.int64))
+
+
+@dataclass(frozen=True, eq=False)
+class Pairs(CompactSamples):
+    """Texts with the inputs of their images.
+
+    texts, images: int64 [pairs], places among `samples`.
+    """
+
+    samples: Sequence[Sample]
+    texts: np.ndarray
+    images: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def sample(self, index: int) -> Sample:
+        text, image = self.samples[int(self.texts[index])], self.samples[int(self.images[index])]
+        return text._replace(inputs=image.inputs | text.inputs)
+
+    def chosen(self, which: Which) -> Pairs:
+        return replace(self, texts=self.texts[which], images=self.images[which])
 
 
 class RetrievalItems(SampleItems):

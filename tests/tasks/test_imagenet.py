@@ -17,6 +17,7 @@ import tasks
 from backbones import InputError, weights
 from backbones.multiway import Multiway
 from harness.cli import main
+from tasks import imagenet
 from tasks.adapter import Setting
 from tasks.imagenet import RECIPES
 from tasks.models.classifier import ImageClassifier
@@ -37,6 +38,23 @@ def write_index(root: Path, split: str, *, slash: str = "") -> None:
     samples = ADAPTER.samples(root, split)
     lines = [json.dumps({"image_path": slash + s.id, "label": s.annotation["label"]}) for s in samples]
     (root / f"imagenet.{split}.index.jsonl").write_text("\n".join(lines) + "\n")
+
+
+def test_a_run_reads_each_index_once(folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for split in ("train", "val"):
+        write_index(folders, split)
+    read: list[str] = []
+    read_lines = imagenet.read_lines
+    monkeypatch.setattr(
+        imagenet, "read_lines", lambda path, **options: read.append(path.name) or read_lines(path, **options)
+    )
+    for split in ("train", "val"):
+        ADAPTER.samples(folders, split)
+    setting = Setting(root=folders, recipe=RECIPES["nano"])
+    assert ADAPTER.model(Multiway(BARE), setting).head.out_features == 3
+    assert read == ["imagenet.train.index.jsonl", "imagenet.val.index.jsonl"]
+    given = dataclasses.replace(setting, labels=["a", "b"])
+    assert ADAPTER.model(Multiway(BARE), given).head.out_features == 2
 
 
 def official_classifier(reference: Path, meta: dict, case: str, *, image_size: int) -> ImageClassifier:

@@ -33,7 +33,7 @@ def test_a_part_gives_its_questions_in_order_with_the_peoples_answers(tmp_path: 
     }
     assert second.annotation["answers"] == [*["Ann"] * 6, *["2"] * 4]
     assert second.annotation["targets"] == {"2": 1.0}
-    assert "targets" not in read_part(tmp_path, "val2014").samples(None)[0].annotation
+    assert "targets" not in next(read_part(tmp_path, "val2014").samples(None)).annotation
 
 
 @pytest.mark.parametrize(("part", "folder"), [("test-dev2015", "test2015"), ("test2015", "test2015")])
@@ -63,7 +63,7 @@ def test_questions_and_annotations_that_do_not_go_together(
     part = read_part(tmp_path, "val2014")
     assert len(part.problems()) == 1
     with pytest.raises(InputError, match=told):
-        part.samples(None)
+        list(part.samples(None))
 
 
 @pytest.mark.parametrize(

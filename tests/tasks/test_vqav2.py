@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 import json
 import shutil
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,9 @@ from backbones import InputError, UsageError
 from backbones.multiway import Multiway
 from backbones.tokenizer import BOS, EOS, Tokenizer
 from harness.cli import main
+from tasks import streaming
 from tasks.adapter import Sample, Setting
+from tasks.packing import Packed
 from tasks.recipe import changed
 from tasks.statistics import Measurement
 from tasks.vqa_answers import Vocabulary
@@ -589,9 +592,34 @@ def test_real_photographs_go_the_full_way(truth: Path, tmp_path: Path, spm: Path
     assert rows["soft_score"].value is not None
 
 
-def test_samples_of_a_large_set_share_what_is_the_same(colours: Path) -> None:
-    """Two million answers must fit: equal texts are one object, and so are a part's paths to one image."""
-    first, second, third = ADAPTER.samples(colours, "val")[:3]
-    assert first.inputs["image"] is second.inputs["image"] is third.inputs["image"]
-    assert len({id(answer) for answer in third.annotation["answers"]}) == 2
-    assert isinstance(ADAPTER.samples(colours, "test-dev")[0].inputs["vocabulary"], Vocabulary)
+def test_samples_of_a_large_set_are_bytes_with_one_vocabulary(colours: Path) -> None:
+    samples = ADAPTER.samples(colours, "train")
+    assert isinstance(samples, Packed)
+    assert len(samples.content) / len(samples) < 450  # ten answers and their worth among them
+    tested = ADAPTER.samples(colours, "test-dev")
+    assert tested[0].inputs["vocabulary"] is tested[1].inputs["vocabulary"]
+    assert isinstance(tested[0].inputs["vocabulary"], Vocabulary)
+
+
+def test_a_run_reads_each_annotation_file_once_a_split_and_the_vocabulary_with_them(
+    folder: Path, spm: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+    lists = streaming.json_lists
+    monkeypatch.setattr(
+        streaming, "json_lists", lambda path, **options: read.append(path.name) or lists(path, **options)
+    )
+    samples = ADAPTER.samples(folder, "train")
+    ADAPTER.samples(folder, "rest_val")
+    own = setting(folder, spm)
+    ADAPTER.train_set(samples, own)
+    ADAPTER.model(Multiway(SMALL), own)
+    counts = Counter(name for name in read if "annotations" in name)
+    # Those of val2014 are in both splits, and the vocabulary is of both files.
+    assert counts == {"v2_mscoco_train2014_annotations.json": 1, "v2_mscoco_val2014_annotations.json": 2}
+    for part in ("train2014", "val2014"):  # other files, so another vocabulary
+        write_annotations(folder, part, [])
+    with pytest.raises(InputError, match="No answer occurs"):
+        ADAPTER.labels(folder)
+    given = dataclasses.replace(own, labels=Vocabulary(("x", "y")))
+    assert ADAPTER.model(Multiway(SMALL), given).answers == ("x", "y")
