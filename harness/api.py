@@ -6,21 +6,21 @@ rows = harness.run("imagenet", backbone="multiway_nano", data="runs/toy")
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 from backbones import weights as weight_files
 from backbones.errors import InputError, UsageError
-from harness import checkpoints, distributed, pictures, provenance
-from harness.device import describe, device, peak_memory, precision
+from harness import checkpoints, distributed, origin, pictures
 from harness.experiment import Experiment, limited, plan
+from harness.fingerprint import Fingerprint, fingerprint
 from harness.inference import Predicted
 from harness.inference import predict as predict_split
 from harness.progress import note, track
-from harness.scoring import origin_file, read_predictions, score_file
-from harness.training import Trained, accumulation, fine_tune
+from harness.scoring import Scores, origin_file, origin_of, read_predictions, score_file
+from harness.training import accumulation, fine_tune
 from harness.workdir import CHECKPOINTS, FINAL, WorkDir, opened, write_bytes, write_json
 from leaderboards import class_rows
 from leaderboards import rows as result_rows
@@ -34,7 +34,7 @@ RESULTS = "results.csv"
 def run(
     tasks: str | Sequence[str], *, out: str | Path = "runs", log: Sequence[str] = (), show: int = 0, **options: Any
 ) -> list[ResultRow]:
-    """Fine-tune, predict and score: one folder per task under `out`, rows added to `out/results.csv`.
+    """Fine-tune once, predict and score each split: a folder per task under `out`, rows added to `out/results.csv`.
 
     The same call again goes on where an interrupted one stopped, and recomputes no stage that is complete.
 
@@ -56,35 +56,27 @@ def _run_one(experiment: Experiment, results: Path, log: Sequence[str], show: in
     adapter = experiment.adapter
     _tell(experiment)
     train = experiment.samples(adapter.train_split) if experiment.recipe.trains else []
-    test = experiment.samples(experiment.split)
-    _require_no_leak(experiment, train, test)
+    tests = {split: experiment.samples(split) for split in experiment.splits}
+    for split, test in tests.items():
+        _require_no_leak(experiment, split, train, test)
     _require_batch(experiment)
     files = _digests(experiment)
-    data = {"train": _data_sha256(experiment, train), "test": _data_sha256(experiment, test)}
-    with opened(experiment.folder, experiment.identity(**files, data=data, stage="run")) as work:
+    prints = _fingerprints(experiment, {adapter.train_split: train, **tests} if train else tests)
+    with opened(experiment.folder, experiment.identity(**files, stage="run"), prints) as work:
         if experiment.implied:
             values = ", ".join(f"{name}={getattr(experiment.recipe, name)}" for name in experiment.implied)
             note(f"The length that --set gives implies {values}")
-        note(f"{adapter.name}: {len(train)} training and {len(test)} {experiment.split} samples -> {work.folder}")
-        origin: dict[str, Any] = dict(files)
+        counted = ", ".join(f"{len(test)} {split}" for split, test in tests.items())
+        note(f"{adapter.name}: {len(train)} training and {counted} samples -> {work.folder}")
         weights = experiment.weights
         if train:
-            origin |= {
-                "recipe": experiment.recipe.name,
-                "recipe_altered": " ".join(experiment.altered),
-                "recipe_sha256": provenance.recipe_sha256(experiment.recipe),
-                "seed": experiment.seed,
-            }
-            trained = _fine_tune(experiment, work, train, log)
-            weights = trained.weights
-            origin["train_seconds"] = round(trained.seconds, 1)
-        path = _predict(experiment, work, test, weights, origin)
+            weights = _fine_tune(experiment, work, train, prints[adapter.train_split], files, log)
+        paths = _predict(experiment, work, tests, weights, prints)
         if show and distributed.rank() == 0:
-            pictures.write(experiment, test, path, work.folder / "pictures", count=show)
-        if not adapter.split(experiment.split).labels:
-            note(f"No score: the truth of {experiment.split} is not public. `harness submit` writes the server's file.")
-            return []
-        return _score(experiment, work, test, path, results)
+            for split, test in tests.items():
+                folder = work.folder / "pictures" / (split if len(tests) > 1 else "")
+                pictures.write(experiment, test, paths[split], folder, count=show)
+        return _score(experiment, work, tests, results)
 
 
 def _tell(experiment: Experiment) -> None:
@@ -92,33 +84,40 @@ def _tell(experiment: Experiment) -> None:
         note(notice)
 
 
-def _fine_tune(experiment: Experiment, work: WorkDir, samples: Sequence[Sample], log: Sequence[str]) -> Trained:
+def _fine_tune(
+    experiment: Experiment,
+    work: WorkDir,
+    samples: Sequence[Sample],
+    data: Fingerprint,
+    files: Mapping[str, str],
+    log: Sequence[str],
+) -> Path:
+    """The fine-tuned weights, which the folder may have already."""
     final = work.checkpoints / FINAL
-    if trained := distributed.decided(lambda: _trained(final)):
-        return trained
+    if distributed.decided(final.exists):
+        return final
     model = experiment.build_model()
     if experiment.weights:
         checkpoints.load_to_train(model, experiment.weights, experiment.recipe)
     items = experiment.adapter.train_set(samples, experiment.setting)
-    if len(items) < len(samples):
-        note(f"{len(samples) - len(items):,} of the {len(samples):,} training samples have nothing to learn from")
-    return fine_tune(model, items, experiment.recipe, folder=work.checkpoints, seed=experiment.seed, log=log)
+    taught = experiment.adapter.taught(samples)
+    if len(items) < taught:
+        note(f"{taught - len(items):,} of the {taught:,} training samples have nothing to learn from")
+    columns = origin.of_training(experiment, weights_sha256=files["weights_sha256"], data=data)
+    return fine_tune(
+        model, items, experiment.recipe, folder=work.checkpoints, seed=experiment.seed, log=log, columns=columns
+    ).weights
 
 
-def _trained(final: Path) -> Trained | None:
-    """What an earlier start has fine-tuned to the end."""
-    return Trained(final, float(weight_files.metadata(final)["train_seconds"])) if final.exists() else None
-
-
-def _require_no_leak(experiment: Experiment, train: Sequence[Sample], test: Sequence[Sample]) -> None:
+def _require_no_leak(experiment: Experiment, split: str, train: Sequence[Sample], test: Sequence[Sample]) -> None:
     """What is trained on must not be scored, unless the training split itself was asked for."""
     adapter = experiment.adapter
-    if experiment.split == adapter.train_split:
+    if split == adapter.train_split:
         return
     shared = distributed.from_main(_shared(adapter, train, test) if distributed.rank() == 0 else None)
     if shared:
         raise UsageError(
-            f"{len(shared):,} of the {len(test):,} samples of {adapter.name}'s split {experiment.split} are in its "
+            f"{len(shared):,} of the {len(test):,} samples of {adapter.name}'s split {split} are in its "
             f"training split too, such as {shared[0]}: the score would be worth nothing. Take --split "
             f"{adapter.eval_split}, or predict with weights that were trained on other data (`harness predict`)."
         )
@@ -138,11 +137,12 @@ def _require_batch(experiment: Experiment) -> None:
         accumulation(experiment.recipe, processes=distributed.world_size())
 
 
-def _data_sha256(experiment: Experiment, samples: Sequence[Sample]) -> str:
-    """Hash of a split; one process goes through the samples."""
-    if distributed.rank() != 0:
-        return distributed.from_main(None)
-    return distributed.from_main(provenance.data_sha256(experiment.adapter, samples, experiment.data))
+def _fingerprints(experiment: Experiment, samples: Mapping[str, Sequence[Sample]]) -> dict[str, Fingerprint]:
+    """The fingerprint of each split; one process goes through the samples."""
+    adapter, root, contents = experiment.adapter, experiment.data, experiment.verify_images
+    return distributed.decided(
+        lambda: {split: fingerprint(adapter, own, root, contents=contents) for split, own in samples.items()}
+    )
 
 
 def _digests(experiment: Experiment) -> dict[str, str]:
@@ -152,30 +152,44 @@ def _digests(experiment: Experiment) -> dict[str, str]:
     }
 
 
+@overload
+def predict(task: str, *, split: str | None = None, **options: Any) -> Path: ...
+@overload
+def predict(task: str, *, split: Sequence[str], **options: Any) -> list[Path]: ...
 def predict(
-    task: str, *, backbone: str, weights: str | Path, out: str | Path = "runs", name: str | None = None, **options: Any
-) -> Path:
-    """Predict a split with fine-tuned weights (ours or official ones); returns the predictions file.
+    task: str,
+    *,
+    backbone: str,
+    weights: str | Path,
+    split: str | Sequence[str] | None = None,
+    out: str | Path = "runs",
+    name: str | None = None,
+    **options: Any,
+) -> Path | list[Path]:
+    """Predict with fine-tuned weights, ours or official ones; returns the predictions file.
 
     Every tensor of backbone and head must be in the file. For options see `harness.experiment.plan`.
+
+    Args:
+        split: one, or several, for which the files are returned in the same order.
     """
     named = name or f"{backbone.replace('/', '-')}-{Path(weights).stem}"
-    experiment = plan(task, backbone=backbone, weights=weights, out=out, name=named, **options)
+    experiment = plan(task, backbone=backbone, weights=weights, split=split, out=out, name=named, **options)
     distributed.start()
     _tell(experiment)
-    samples = experiment.samples(experiment.split)
-    files = _digests(experiment)
-    data = {"test": _data_sha256(experiment, samples)}
-    with opened(experiment.folder, experiment.identity(**files, data=data, stage="predict")) as work:
-        return _predict(experiment, work, samples, experiment.weights, files)
+    tests = {split: experiment.samples(split) for split in experiment.splits}
+    prints = _fingerprints(experiment, tests)
+    with opened(experiment.folder, experiment.identity(**_digests(experiment), stage="predict"), prints) as work:
+        paths = _predict(experiment, work, tests, experiment.weights, prints)
+    return paths[experiment.splits[0]] if split is None or isinstance(split, str) else list(paths.values())
 
 
 def score(
     task: str,
-    predictions: str | Path,
+    predictions: str | Path | Sequence[str | Path],
     *,
     data: str | Path,
-    split: str | None = None,
+    split: str | Sequence[str] | None = None,
     limit: int | None = None,
     results: str | Path | None = None,
     classes: str | Path | None = None,
@@ -183,19 +197,28 @@ def score(
     """Score a predictions file of ours or of anyone's against the annotations; needs no model and no image.
 
     Args:
+        predictions: one file, or one for each split.
         results: a results file to add the rows to.
         classes: a CSV file for the metrics of single classes, where the task has them.
     """
     adapter = registry.get(task)
-    split = split or adapter.eval_split
-    root = adapter.data_folder(Path(data))
-    samples = limited(adapter, adapter.samples(root, split), limit)
-    if not adapter.split(split).labels:
+    files = [Path(file) for file in ([predictions] if isinstance(predictions, str | Path) else predictions)]
+    splits = [split or adapter.eval_split] if split is None or isinstance(split, str) else list(split)
+    if len(files) != len(splits):
         raise UsageError(
-            f"The truth of {task}'s split {split} is not public ({adapter.split(split).server} scores it). Write the "
-            f"file for the server: harness submit {task} {predictions} --data {data} --split {split}."
+            f"{len(files)} predictions files and {len(splits)} splits ({', '.join(splits)}): give a --split for each "
+            "file, in the same order."
         )
-    scores = score_file(Path(predictions), adapter, samples, root=root, split=split)
+    scores = Scores([], [])
+    for file, of in zip(files, splits, strict=True):
+        if not adapter.split(of).labels:
+            raise UsageError(
+                f"The truth of {task}'s split {of} is not public ({adapter.split(of).server} scores it). Write the "
+                f"file for the server: harness submit {task} {file} --data {data} --split {of}."
+            )
+        root = adapter.data_folder(Path(data))
+        samples = limited(adapter, adapter.samples(root, of), limit)
+        scores += score_file(file, adapter, samples, root=root, split=of)
     if classes is not None:
         if not scores.classes:
             raise UsageError(f"Task {task} has no metrics of single classes: leave --classes out.")
@@ -217,14 +240,17 @@ def submit(
     """Write the files that a split's test server takes, validated by the server's rules; returns their paths.
 
     Args:
+        predictions: of the split, or of one that has all its samples (VQA's test-std has test-dev's).
         name: of the method, for servers that want it in the file's name.
         out: folder for the files; the predictions' own when not given.
     """
     adapter = registry.get(task)
     path = Path(predictions)
-    samples = _samples(adapter, data, split)
-    files = adapter.submission(read_predictions(path, adapter, samples), samples, split=split, name=name)
     facts = adapter.split(split)
+    samples = _samples(adapter, data, split)
+    larger = (lambda: _samples(adapter, data, facts.within)) if facts.within else None
+    records = read_predictions(path, adapter, samples, larger=larger)
+    files = adapter.submission(records, samples, split=split, name=name)
     for file in files:
         if facts.largest_file is not None and len(file.content) > facts.largest_file:
             raise InputError(
@@ -253,49 +279,73 @@ def check(tasks: str | Sequence[str], *, data: str | Path, decode: bool = False)
 
 
 def _predict(
-    experiment: Experiment, work: WorkDir, samples: Sequence[Sample], weights: Path, origin: dict[str, Any]
-) -> Path:
-    target = work.predictions(experiment.split)
-    if distributed.decided(lambda: target.exists() and origin_file(target).exists()):
-        return target
-    model = experiment.build_model()
-    if weights == experiment.weights:
-        checkpoints.load_to_predict(model, weights, experiment.recipe, resize="image_size" in experiment.by_hand)
-    else:  # just fine-tuned
-        distributed.wait_for(weights)
-        weight_files.load(model, weights)
-    items = experiment.adapter.eval_set(samples, experiment.setting)
-    predicted = predict_split(model, items, samples, experiment.recipe, target=target)
-    # Written before the score: it says who predicted, whoever scores.
-    facts = {**origin, **_origin(experiment, work, model, predicted)}
-    distributed.decided(lambda: write_json(origin_file(target), facts))
-    return target
+    experiment: Experiment,
+    work: WorkDir,
+    tests: Mapping[str, Sequence[Sample]],
+    weights: Path,
+    prints: Mapping[str, Fingerprint],
+) -> dict[str, Path]:
+    """The predictions file of each split; those that are there already are kept."""
+    targets = {split: work.predictions(split) for split in tests}
+    missing = distributed.decided(lambda: [split for split, path in targets.items() if not _predicted(path)])
+    if missing:
+        model = experiment.build_model()
+        if weights == experiment.weights:
+            checkpoints.load_to_predict(model, weights, experiment.recipe, resize="image_size" in experiment.by_hand)
+        else:  # just fine-tuned
+            distributed.wait_for(weights)
+            weight_files.load(model, weights)
+    for split in missing:
+        items = experiment.adapter.eval_set(tests[split], experiment.setting)
+        predicted = predict_split(model, items, tests[split], experiment.recipe, target=targets[split])
+        # Written before the score: it says who predicted, whoever scores.
+        distributed.decided(lambda: _write_origin(experiment, work, split, model, weights, predicted))  # noqa: B023
+    distributed.decided(lambda: _add_to_origins(targets, prints))
+    return targets
 
 
-def _origin(experiment: Experiment, work: WorkDir, model: Any, predicted: Predicted) -> dict[str, Any]:
-    where = device()
-    speed = predicted.samples / predicted.seconds if predicted.samples else None
-    return {
-        "backbone": experiment.backbone,
-        "weights": experiment.weights.name if experiment.weights else "",
-        "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "resolution": experiment.recipe.image_size,
-        "device": describe(where),
-        "precision": precision(experiment.recipe.precision, where),
-        "processes": distributed.world_size(),
-        "predict_seconds": round(predicted.seconds, 2),
-        "samples_per_second": round(speed, 2) if speed else None,
-        "peak_memory": peak_memory(where),
+def _predicted(target: Path) -> bool:
+    return target.exists() and origin_file(target).exists()
+
+
+def _write_origin(
+    experiment: Experiment, work: WorkDir, split: str, model: Any, weights: Path, predicted: Predicted
+) -> None:
+    columns = {
+        **origin.of_weights(weights, weight_files.sha256(weights)),
+        "tokenizer_sha256": weight_files.sha256(experiment.tokenizer) if experiment.tokenizer else "",
+        **origin.of_prediction(experiment, model, predicted),
         "run_id": work.run_id,
         "started": work.started,
     }
+    write_json(origin_file(work.predictions(split)), columns)
+
+
+def _add_to_origins(targets: Mapping[str, Path], prints: Mapping[str, Fingerprint]) -> None:
+    """Images may be verified long after they were predicted: the run's folder guards that they are the same."""
+    for split, path in targets.items():
+        known, verified = origin_of(path), prints[split].images_sha256
+        if verified and known.get("images_sha256") != verified:
+            write_json(origin_file(path), {**known, "images_sha256": verified})
 
 
 def _score(
-    experiment: Experiment, work: WorkDir, samples: Sequence[Sample], path: Path, results: Path
+    experiment: Experiment, work: WorkDir, tests: Mapping[str, Sequence[Sample]], results: Path
 ) -> list[ResultRow]:
+    """Rows of all splits whose truth is public."""
+    adapter = experiment.adapter
+    public = [split for split in tests if adapter.split(split).labels]
+    for split in tests:
+        if split not in public:
+            note(f"No score: the truth of {split} is not public. `harness submit` writes the server's file.")
+    if not public:
+        return []
+
     def written() -> list[ResultRow]:
-        scores = score_file(path, experiment.adapter, samples, root=experiment.data, split=experiment.split)
+        scores = Scores([], [])
+        for split in public:
+            path = work.predictions(split)
+            scores += score_file(path, adapter, tests[split], root=experiment.data, split=split)
         write_json(work.result, [asdict(row) for row in scores.rows])
         if scores.classes:
             class_rows.write(work.classes, scores.classes)

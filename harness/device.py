@@ -7,6 +7,7 @@ import os
 import resource
 import sys
 from contextlib import AbstractContextManager
+from pathlib import Path
 
 import torch
 
@@ -68,8 +69,18 @@ def autocast(chosen: str, where: torch.device) -> AbstractContextManager:
     return contextlib.nullcontext() if chosen == "fp32" else torch.autocast(where.type, HALF[chosen])
 
 
+def reset_peak_memory(where: torch.device) -> None:
+    """Let `peak_memory` count from here on. Resident memory can be reset on Linux only."""
+    if where.type == "cuda":
+        torch.cuda.init()  # there are no statistics before
+        torch.cuda.reset_peak_memory_stats(where)
+    else:
+        with contextlib.suppress(OSError):
+            Path("/proc/self/clear_refs").write_text("5")  # man 5 proc: resets the peak resident set size
+
+
 def peak_memory(where: torch.device) -> int:
-    """Largest memory of this process so far in bytes: GPU memory on a GPU, else resident memory."""
+    """Largest memory of this process in bytes since the last reset: GPU memory on a GPU, else resident memory."""
     if where.type == "cuda":
         return torch.cuda.max_memory_allocated(where)
     unit = 1 if sys.platform == "darwin" else 1024

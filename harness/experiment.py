@@ -37,9 +37,10 @@ class Experiment:
     implied: tuple[str, ...]  # those of them that no change names: they follow from a new length
     by_hand: frozenset[str]  # recipe fields that were given, the recipe's own values too
     notices: tuple[str, ...]  # about the choice of the recipe and its image size, for the user
-    split: str
+    splits: tuple[str, ...]  # to predict
     seed: int
     limit: int | None
+    verify_images: bool
     folder: Path
 
     def samples(self, split: str) -> Sequence[Sample]:
@@ -79,19 +80,15 @@ class Experiment:
             )
         return self.adapter.model(backbone, self.setting)
 
-    def identity(
-        self, *, weights_sha256: str, tokenizer_sha256: str, data: dict[str, str], stage: str
-    ) -> dict[str, Any]:
-        """What decides the result, for telling this run's folder from another's."""
+    def identity(self, *, weights_sha256: str, tokenizer_sha256: str, stage: str) -> dict[str, Any]:
+        """What decides the result besides the data, for telling this run's folder from another's."""
         return {
             "command": stage,
             "task": self.adapter.name,
             "backbone": self.backbone,
             "weights": weights_sha256,
             "tokenizer": tokenizer_sha256,
-            "split": self.split,
             "seed": self.seed,
-            "data": data,
             "recipe name": self.recipe.name,
             **{f"recipe {name}": value for name, value in self.recipe.deciding().items()},
         }
@@ -107,9 +104,10 @@ def plan(
     tokenizer: str | Path | None = None,
     recipe: str | None = None,
     changes: Sequence[str] = (),
-    split: str | None = None,
+    split: str | Sequence[str] | None = None,
     seed: int = 0,
     limit: int | None = None,
+    verify_images: bool = False,
     name: str | None = None,
 ) -> Experiment:
     """Resolve names and options into an experiment.
@@ -123,7 +121,10 @@ def plan(
             `beit3.spm` beside the weights or in the data folder.
         recipe: which of the task's recipes; see `choice.choose` for when it is not given.
         changes: `key=value` texts for recipe fields.
+        split: one or several to predict; the task's usual one when not given.
         limit: take that many samples of each split, evenly spaced.
+        verify_images: read all image files first; rows have the hash of their contents, and a run's folder is told
+            from another's by it and not by the files' times.
         name: of the run's folder; backbone and seed when not given.
 
     Raises:
@@ -138,8 +139,7 @@ def plan(
     altered = changed(base, changes)
     by_hand = frozenset(change.partition("=")[0] for change in changes)
     notices += agreed_size(backbone, altered, by_hand="image_size" in by_hand, recipes=adapter.recipes)
-    split = split or adapter.eval_split
-    adapter.split(split)
+    splits = _splits(adapter, split)
     if limit is not None and limit < 1:
         raise UsageError(f"--limit takes a number of samples from 1, not {limit}.")
     skeleton = backbones.skeleton(backbone, **_backbone_options(adapter, backbone, altered))
@@ -159,9 +159,10 @@ def plan(
         implied=tuple(name for name in altered.differs_from(base) if name not in by_hand),
         by_hand=by_hand,
         notices=notices,
-        split=split,
+        splits=splits,
         seed=seed,
         limit=limit,
+        verify_images=verify_images,
         folder=Path(out) / adapter.name / folder_name,
     )
 
@@ -173,6 +174,13 @@ def _backbone_options(adapter: TaskAdapter, backbone: str, recipe: Recipe) -> di
         "checkpoint_activations": recipe.checkpoint_activations,
         **adapter.backbone_options(recipe, layers=backbones.num_layers(backbone)),
     }
+
+
+def _splits(adapter: TaskAdapter, given: str | Sequence[str] | None) -> tuple[str, ...]:
+    names = (given or adapter.eval_split,) if given is None or isinstance(given, str) else tuple(dict.fromkeys(given))
+    for name in names:
+        adapter.split(name)
+    return names or (adapter.eval_split,)
 
 
 def _tokenizer(

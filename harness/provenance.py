@@ -10,11 +10,13 @@ import uuid
 from collections.abc import Iterable, Mapping
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from tasks.adapter import Sample, TaskAdapter
 from tasks.recipe import Recipe
 
 PACKAGE = "multiway-harness"
+TRAINED = "trained"  # key in the metadata of a fine-tuned file, of a row's columns as JSON
 # Libraries whose version can move a number.
 LIBRARIES = (
     "torch", "torchvision", "timm", "pillow", "numpy", "mmengine", "mmcv-lite", "mmdet", "mmsegmentation",
@@ -34,6 +36,11 @@ def package_version() -> str:
         return metadata.version(PACKAGE)
     except metadata.PackageNotFoundError:  # run from a checkout that was never installed
         return ""
+
+
+def package() -> str:
+    """Version of the package, and its commit when it runs from a checkout."""
+    return f"{package_version()} {package_commit()}".strip()
 
 
 def package_commit() -> str:
@@ -75,6 +82,11 @@ def data_sha256(adapter: TaskAdapter, samples: Iterable[Sample], root: Path) -> 
         line = _LINES.encode([sample.id, adapter.hashed_inputs(sample, root), sample.annotation])
         digest.update(line.encode() + b"\n")
     return digest.hexdigest()
+
+
+def stored(columns: Mapping[str, Any]) -> dict[str, str]:
+    """Columns about a fine-tuning in the form of a safetensors file's metadata; see `harness.origin`."""
+    return {TRAINED: json.dumps(columns, ensure_ascii=False)}
 
 
 def predictions_sha256(path: Path) -> str:

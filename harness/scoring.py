@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,9 @@ class Scores:
 
     rows: list[ResultRow]
     classes: list[ClassRow]
+
+    def __add__(self, other: Scores) -> Scores:
+        return Scores(self.rows + other.rows, self.classes + other.classes)
 
 
 def score_file(path: Path, adapter: TaskAdapter, samples: Sequence[Sample], *, root: Path, split: str) -> Scores:
@@ -58,22 +61,34 @@ def score_file(path: Path, adapter: TaskAdapter, samples: Sequence[Sample], *, r
         numbers = {"metric": metric.name, "unit": metric.unit, "n": measurement.samples}
         numbers |= _numbers(measurement, seed_of(data_sha256))
         if measurement.of:
-            scores.classes.append(ClassRow(of=measurement.of, **numbers))
+            scores.classes.append(ClassRow(split=split, of=measurement.of, **numbers))
         else:
             drawn = None if measurement.unavailable else RESAMPLES
             scores.rows.append(ResultRow(metric_version=metric.version, bootstrap_draws=drawn, **numbers, **common))
     return scores
 
 
-def read_predictions(path: Path, adapter: TaskAdapter, samples: Sequence[Sample]) -> dict[str, dict[str, Any]]:
+def read_predictions(
+    path: Path,
+    adapter: TaskAdapter,
+    samples: Sequence[Sample],
+    *,
+    larger: Callable[[], Sequence[Sample]] | None = None,
+) -> dict[str, dict[str, Any]]:
     """One record for each sample by id, from a file of ours or a file or folder of the benchmark's own form.
+
+    Args:
+        larger: reads the samples of a split that has all of `samples`; predictions of that one serve as well.
 
     Raises:
         InputError: unreadable predictions, or not each sample once.
     """
     records = read(path) if path.suffix == ".jsonl" else _read_official(path, adapter, samples)
-    exactly_once([record["id"] for record in records], [sample.id for sample in samples], where=path)
-    return {record["id"]: record for record in records}
+    wanted = {sample.id for sample in samples}
+    beyond = any(record["id"] not in wanted for record in records)
+    expected = larger() if larger is not None and beyond else samples
+    exactly_once([record["id"] for record in records], [sample.id for sample in expected], where=path)
+    return {record["id"]: record for record in records if record["id"] in wanted}
 
 
 def _read_official(path: Path, adapter: TaskAdapter, samples: Sequence[Sample]) -> list[dict[str, Any]]:

@@ -6,9 +6,10 @@ import gc
 import importlib.util
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from mmengine.hooks import EMAHook, Hook
@@ -18,9 +19,9 @@ from mmengine.runner import Runner
 
 from backbones import weights
 from backbones.errors import InputError, UsageError
-from harness import distributed
+from harness import distributed, provenance
 from harness.cores import loader_workers
-from harness.device import device, precision
+from harness.device import describe, device, peak_memory, precision, reset_peak_memory
 from harness.hooks import Checkpoint, FiniteLoss, Schedule, ShowProgress
 from harness.loading import TrainBatches, train_loader
 from harness.loop import StepLoop
@@ -59,7 +60,14 @@ def accumulation(recipe: Recipe, *, processes: int) -> int:
 
 
 def fine_tune(
-    model: BaseModel, items: torch.utils.data.Dataset, recipe: Recipe, *, folder: Path, seed: int, log: Sequence[str]
+    model: BaseModel,
+    items: torch.utils.data.Dataset,
+    recipe: Recipe,
+    *,
+    folder: Path,
+    seed: int,
+    log: Sequence[str],
+    columns: Mapping[str, Any] | None = None,
 ) -> Trained:
     """Train until the recipe's end, going on from `folder/last.pth` when it is there.
 
@@ -68,6 +76,7 @@ def fine_tune(
 
     Args:
         log: "tensorboard" and "wandb" for these besides the local log files.
+        columns: what rows made with the weights shall say of their training, besides what is known here.
 
     Raises:
         InputError: NaN loss, unreadable images, no space.
@@ -104,6 +113,8 @@ def fine_tune(
     if resumed.step:
         distributed.wait_for(folder / "last.pth")
     began = time.monotonic() - resumed.seconds
+    where = device()
+    reset_peak_memory(where)
 
     def seconds() -> float:
         return time.monotonic() - began
@@ -118,7 +129,6 @@ def fine_tune(
             Checkpoint(folder / "last.pth", steps_per_epoch=batches.steps_per_epoch, seconds=seconds),
             ShowProgress(shown),
         ]
-        where = device()
         runner = _runner(
             model.to(where),
             recipe,
@@ -149,13 +159,23 @@ def fine_tune(
     if ema:
         model.load_state_dict(ema[0].ema_model.module.state_dict())
     final = folder / FINAL
-    distributed.decided(lambda: _save_final(model, final, seconds()))
+    known = {
+        **(columns or {}),
+        "train_seconds": round(seconds(), 1),
+        "train_steps": len(rates),
+        "train_processes": processes,
+        "train_micro_batch": recipe.micro_batch,
+        "train_precision": precision(recipe.precision, where),
+        "train_device": describe(where),
+        "train_peak_memory": peak_memory(where),
+    }
+    distributed.decided(lambda: _save_final(model, final, known))
     return Trained(final, seconds())
 
 
-def _save_final(model: BaseModel, path: Path, seconds: float) -> None:
+def _save_final(model: BaseModel, path: Path, columns: Mapping[str, Any]) -> None:
     try:
-        weights.save(model.state_dict(), path, metadata={"train_seconds": f"{seconds:.1f}"})
+        weights.save(model.state_dict(), path, metadata=provenance.stored(columns))
     except OSError as error:
         raise InputError(
             f"The fine-tuned weights {path} cannot be written ({error}). Free some space and run the same command "

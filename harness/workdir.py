@@ -7,12 +7,13 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from backbones.errors import InputError
 from harness import distributed
+from harness.fingerprint import Fingerprint, differences
 from harness.provenance import new_run, same
 
 CHECKPOINTS = "checkpoints"
@@ -45,21 +46,24 @@ class WorkDir:
 
 
 @contextmanager
-def opened(folder: Path, identity: Mapping[str, Any]) -> Iterator[WorkDir]:
-    """Open a new run folder, or go on in one that the same command made.
+def opened(folder: Path, identity: Mapping[str, Any], data: Mapping[str, Fingerprint]) -> Iterator[WorkDir]:
+    """Open a new run folder, or go on in one that the same command made, be it with other splits.
 
     Args:
-        identity: JSON-able; everything that decides the result.
+        identity: JSON-able; everything that decides the result besides the data.
+        data: of each split that the run uses.
 
     Raises:
         InputError: the folder cannot be written, another process works in it, or it holds another run.
     """
     with ExitStack() as held:
-        facts = distributed.decided(lambda: _locked(folder, identity, held))
+        facts = distributed.decided(lambda: _locked(folder, identity, data, held))
         yield WorkDir(folder, *facts)
 
 
-def _locked(folder: Path, identity: Mapping[str, Any], held: ExitStack) -> tuple[str, str]:
+def _locked(
+    folder: Path, identity: Mapping[str, Any], data: Mapping[str, Fingerprint], held: ExitStack
+) -> tuple[str, str]:
     """A run's name and start, with the folder's lock in `held`."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -73,25 +77,39 @@ def _locked(folder: Path, identity: Mapping[str, Any], held: ExitStack) -> tuple
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         raise InputError(f"Another run works in {folder}. Wait for it, or give another --name or --out.") from None
-    return _facts(folder / "run.json", identity)
+    return _facts(folder / "run.json", identity, data)
 
 
-def _facts(file: Path, identity: Mapping[str, Any]) -> tuple[str, str]:
-    if file.exists():
-        stored = json.loads(file.read_text())
-        differing = same(stored["identity"], identity)
-        if not differing:
-            return stored["run_id"], stored["started"]
-        if _begun(file.parent):
-            final = file.parent / CHECKPOINTS / FINAL
-            kept = f" `harness predict … --weights {final}` uses what it has fine-tuned." if final.exists() else ""
-            raise InputError(
-                f"{file.parent} holds a run with another {', '.join(differing)}. Give this one another --name or "
-                f"--out, or remove the folder.{kept}"
-            )
-    run_id, started = new_run()
-    write_json(file, {"run_id": run_id, "started": started, "identity": identity})
-    return run_id, started
+def _facts(file: Path, identity: Mapping[str, Any], data: Mapping[str, Fingerprint]) -> tuple[str, str]:
+    now = {split: asdict(known) for split, known in data.items()}
+    stored = json.loads(file.read_text()) if file.exists() else None
+    before = stored.get("data", {}) if stored else {}
+    options = same(stored["identity"], identity) if stored else []
+    changes = _changes(before, data)
+    if (options or changes) and _begun(file.parent):
+        raise InputError(_other_run(file.parent, options, changes))
+    if stored is None or options or changes:
+        run_id, started = new_run()
+        write_json(file, {"run_id": run_id, "started": started, "identity": identity, "data": now})
+        return run_id, started
+    for split in before.keys() & now.keys():  # what has been verified once
+        now[split]["images_sha256"] = now[split]["images_sha256"] or before[split]["images_sha256"]
+    if (known := {**before, **now}) != before:
+        write_json(file, {**stored, "data": known})
+    return stored["run_id"], stored["started"]
+
+
+def _changes(before: Mapping[str, Any], data: Mapping[str, Fingerprint]) -> list[str]:
+    return [
+        change for split, now in data.items() if split in before for change in differences(split, before[split], now)
+    ]
+
+
+def _other_run(folder: Path, options: list[str], changes: list[str]) -> str:
+    final = folder / CHECKPOINTS / FINAL
+    kept = f" `harness predict … --weights {final}` uses what it has fine-tuned." if final.exists() else ""
+    other = f"another {', '.join(options)}" if options else f"other data: {'; '.join(changes)}"
+    return f"{folder} holds a run with {other}. Give this one another --name or --out, or remove the folder.{kept}"
 
 
 def _begun(folder: Path) -> bool:

@@ -12,8 +12,9 @@ from leaderboards.rows import ResultsError
 
 @dataclass(frozen=True, kw_only=True)
 class ClassRow:
-    """One metric of one class."""
+    """One metric of one class over one split."""
 
+    split: str  # part of the data set, such as val
     metric: str  # name, such as IoU
     of: str  # the class
     unit: str  # percent or points
@@ -40,6 +41,6 @@ def write(path: Path, rows: Sequence[ClassRow]) -> None:
         partial.replace(path)
     except OSError as error:
         raise ResultsError(
-            f"The metrics of single classes cannot be written to {path} ({error.strerror}). Free some space, mend the "
+            f"The metrics of single classes cannot be written to {path} ({error.strerror}). Free some space, fix the "
             "permissions or name another file, and run the same command again."
         ) from error

@@ -86,6 +86,7 @@ class Split:
     size: int | None = None  # official number of samples, None when there is no official one
     labels: bool = True  # whether the truth is public
     server: str = ""  # who scores it when it is not
+    within: str = ""  # the split that has all its samples, so that predictions of that one serve for both
     largest_file: int | None = None  # bytes that the server takes
 
 
@@ -271,6 +272,16 @@ class TaskAdapter(ABC):
         all samples share (vocabularies, class names) are left out.
         """
         return sample.inputs
+
+    def image_files(self, sample: Sample) -> Sequence[str]:
+        """The image files that a sample is made of, relative to the data folder (or absolute)."""
+        if isinstance(sample.inputs, str):
+            return (sample.inputs,)
+        return sample.inputs.get("images") or ((sample.inputs["image"],) if "image" in sample.inputs else ())
+
+    def taught(self, samples: Sequence[Sample]) -> int:
+        """Items that fine-tuning on these samples has when none of them has to be left out."""
+        return len(samples)
 
     def limited(self, samples: Sequence[Sample], limit: int) -> Sequence[Sample]:
         """`limit` samples evenly spaced: class folders are sorted, so the first ones would be one class."""

@@ -40,6 +40,11 @@ class CaptioningRecipe(Recipe):
     length_penalty: float = 0.6
     caption_length: int = 64  # longest caption that is searched, in tokens
 
+    ONLY_TRAINING = (
+        *Recipe.ONLY_TRAINING, "max_tokens", "mask_probability", "label_smoothing", "drop_worst", "drop_worst_after",
+        "loss_group", "rand_augment",
+    )  # fmt: skip
+
 
 class Captioning(TaskAdapter):
     """A benchmark in which a model describes images.

@@ -41,6 +41,8 @@ class DetectionRecipe(DenseRecipe):
     detections: int = 100  # most that an image has, or most of each category in it
     detections_per: Literal["image", "category"] = "image"
 
+    ONLY_TRAINING = (*DenseRecipe.ONLY_TRAINING, "scale_jitter", "roi_batch")
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if len(self.scale_jitter) != 2 or not 0 < self.scale_jitter[0] <= self.scale_jitter[1]:

@@ -41,6 +41,11 @@ class ImageNetRecipe(Recipe):
     smallest_crop: float = 0.08  # of the area, in RandomResizedCrop
     crop_pct: float = 1.0
 
+    ONLY_TRAINING = (
+        *Recipe.ONLY_TRAINING, "mixup", "cutmix", "mixup_group", "label_smoothing", "auto_augment", "color_jitter",
+        "random_erasing", "smallest_crop",
+    )  # fmt: skip
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.mixup_group <= 0 or self.mixup_group % 2:

@@ -32,6 +32,8 @@ class NLVR2Recipe(Recipe):
     max_tokens: int = 64  # tokens, <s> and </s> counted
     rand_augment: bool = False
 
+    ONLY_TRAINING = (*Recipe.ONLY_TRAINING, "rand_augment")
+
 
 _OFFICIAL = "unilm beit3/get_started/get_started_for_nlvr2.md and the code's defaults"
 

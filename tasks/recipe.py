@@ -58,6 +58,13 @@ class Recipe:
     workers: int | None = None  # loader processes per process; None: by the cores (harness.cores.loader_workers)
     checkpoint_activations: bool = False
 
+    # Fields without effect on a prediction with given weights. Recipes with more of them add to these names.
+    ONLY_TRAINING = (
+        "epochs", "warmup_epochs", "steps", "warmup_steps", "schedule", "milestones", "batch_size", "lr", "min_lr",
+        "start_lr", "layer_decay", "low_lr_parts", "head_lr_scale", "weight_decay", "decays", "beta1", "beta2", "eps",
+        "drop_path", "clip_grad", "ema_decay",
+    )  # fmt: skip
+
     def __post_init__(self) -> None:
         for name in ("epochs", "warmup_epochs", "steps", "warmup_steps"):
             if getattr(self, name) < 0:
@@ -103,6 +110,11 @@ class Recipe:
         """The fields that change the result, not only its placement on the machine, by name."""
         left_out = {*PLACEMENT, *DESCRIPTION} - ({"micro_batch"} if self.split_alters else set())
         return {field.name: getattr(self, field.name) for field in fields(self) if field.name not in left_out}
+
+    def predicting(self) -> dict[str, Any]:
+        """The fields that shape a prediction with given weights, by name; a row has its precision beside them."""
+        left_out = {*self.ONLY_TRAINING, "precision", "micro_batch"}
+        return {name: value for name, value in self.deciding().items() if name not in left_out}
 
     def differs_from(self, other: Recipe) -> list[str]:
         """Names of the fields that change the result and have another value in `other`."""

@@ -158,6 +158,9 @@ class Retrieval(TaskAdapter):
         ]
         return chosen(samples, [*images, *texts])
 
+    def taught(self, samples: Sequence[Sample]) -> int:
+        return sum("text" in sample.inputs for sample in samples)
+
     def train_set(self, samples: Sequence[Sample], setting: Setting) -> Dataset:
         from tasks.images import augmented
         from tasks.items.retrieval import pairs

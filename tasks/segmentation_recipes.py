@@ -42,6 +42,8 @@ class SegmentationRecipe(DenseRecipe):
     tta_ratios: tuple[float, ...] = (1.0,)  # test sizes as multiples of `scale`, their predictions averaged
     tta_flip: bool = False  # each size mirrored too
 
+    ONLY_TRAINING = (*DenseRecipe.ONLY_TRAINING, "head_dropout", "ratio_range", "cat_max_ratio")
+
     def __post_init__(self) -> None:
         super().__post_init__()
         problems = {

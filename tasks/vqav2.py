@@ -52,6 +52,8 @@ class VQARecipe(Recipe):
     max_tokens: int = 64  # of a question, <s> and </s> included
     rand_augment: bool = True
 
+    ONLY_TRAINING = (*Recipe.ONLY_TRAINING, "rand_augment")
+
 
 _OFFICIAL = "unilm beit3/get_started/get_started_for_vqav2.md and the code's defaults"
 _BASE = VQARecipe(
@@ -108,7 +110,7 @@ class VQAv2(TaskAdapter):
         "train": Split(),
         "val": Split(size=OFFICIAL_SIZES["val2014"]),
         "rest_val": Split(),
-        "test-dev": Split(size=OFFICIAL_SIZES["test-dev2015"], **_SERVED),
+        "test-dev": Split(size=OFFICIAL_SIZES["test-dev2015"], within="test-std", **_SERVED),
         "test-std": Split(size=OFFICIAL_SIZES["test2015"], **_SERVED),
     }
     metrics = (

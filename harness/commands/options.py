@@ -17,12 +17,19 @@ def add_experiment(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", dest="changes", help="change a recipe field"
     )
-    parser.add_argument("--split", help="split to predict and score (default: the task's)")
+    parser.add_argument(
+        "--split", action="append", help="split to predict and score (default: the task's); again for more of them"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--limit", type=int, metavar="N", help="N samples of each split, evenly spaced")
+    parser.add_argument(
+        "--verify-images", action="store_true", help="read all images first, and put the hash of them into the rows"
+    )
 
 
 def experiment(args: argparse.Namespace) -> dict[str, Any]:
     """The shared options as keywords."""
-    names = ("backbone", "tokenizer", "data", "out", "name", "recipe", "changes", "split", "seed", "limit")
+    names = (
+        "backbone", "tokenizer", "data", "out", "name", "recipe", "changes", "split", "seed", "limit", "verify_images",
+    )  # fmt: skip
     return {name: getattr(args, name) for name in names}

@@ -1,11 +1,15 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
 from harness.answer import Answer
 from harness.commands import options
 
-HELP = "predict a split with fine-tuned weights; an interrupted prediction goes on"
+if TYPE_CHECKING:
+    from rich.console import Console
+
+HELP = "predict splits with fine-tuned weights; an interrupted prediction goes on"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -17,5 +21,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> Answer:
     from harness import api
 
-    path = api.predict(args.task, weights=args.weights, **options.experiment(args))
-    return Answer({"predictions": str(path)}, lambda console: console.print(f"Predictions: {path}", markup=False))
+    chosen = options.experiment(args)
+    several = len(chosen["split"] or ()) > 1
+    if not several:
+        chosen["split"] = chosen["split"] and chosen["split"][0]
+    found = api.predict(args.task, weights=args.weights, **chosen)
+    paths = found if several else [found]
+
+    def show(console: Console) -> None:
+        for path in paths:
+            console.print(f"Predictions: {path}", markup=False)
+
+    return Answer({"predictions": [str(path) for path in paths] if several else str(found)}, show)

@@ -26,7 +26,10 @@ from leaderboards.rows import ResultRow, read
 from tests.conftest import FAST, REPOSITORY
 
 # What differs between two runs of one experiment, and nothing else may.
-CIRCUMSTANCES = {"train_seconds", "predict_seconds", "samples_per_second", "peak_memory", "started", "run_id"}
+CIRCUMSTANCES = {
+    "train_seconds", "train_peak_memory", "finetuned_sha256", "predict_seconds", "samples_per_second", "peak_memory",
+    "started", "run_id",
+}  # fmt: skip
 
 
 # One thread each: the tests are about results, and small products only get slower with more.

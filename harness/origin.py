@@ -1,0 +1,91 @@
+"""Columns of a row about where a number comes from: how the weights were made, and how they predicted.
+
+What fine-tuning knows of itself is stored in the file of the weights (safetensors metadata) and goes into every row
+that is made with it, wherever that happens.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from backbones import weights as weight_files
+from backbones.released import released
+from harness import distributed, provenance
+from harness.device import describe, device, peak_memory, precision
+from harness.experiment import Experiment
+from harness.fingerprint import Fingerprint
+from harness.inference import Predicted
+from leaderboards.rows import TRAINED
+
+
+def of_training(experiment: Experiment, *, weights_sha256: str, data: Fingerprint) -> dict[str, Any]:
+    """What is known of a fine-tuning when it begins.
+
+    Args:
+        weights_sha256: of the file that it starts from; empty without one.
+        data: of the training samples.
+    """
+    recipe = experiment.recipe
+    return {
+        **_file(experiment.weights, weights_sha256),
+        "recipe": recipe.name,
+        "recipe_altered": " ".join(experiment.altered),
+        "recipe_sha256": provenance.recipe_sha256(recipe),
+        "recipe_deviations": "; ".join(recipe.deviations),
+        "seed": experiment.seed,
+        "train_data_sha256": data.data,
+        "train_images_sha256": data.images_sha256,
+        "train_package": provenance.package(),
+        "train_libraries": provenance.library_versions(),
+    }
+
+
+def of_weights(path: Path, sha256: str) -> dict[str, Any]:
+    """What a file with backbone and head says of its training, or just what it is when it says nothing."""
+    trained = _trained(path) if path.suffix == ".safetensors" else {}
+    if "recipe" in trained:
+        return {**trained, "finetuned_sha256": sha256}
+    return {**_file(path, sha256), **trained}
+
+
+def of_prediction(experiment: Experiment, model: nn.Module, predicted: Predicted) -> dict[str, Any]:
+    """What shaped a prediction, and what it took."""
+    where = device()
+    shaping = experiment.recipe.predicting()
+    speed = predicted.samples / predicted.seconds if predicted.samples else None
+    return {
+        "backbone": experiment.backbone,
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "resolution": experiment.recipe.image_size,
+        "predict_recipe": experiment.recipe.name,
+        "predict_altered": " ".join(name for name in experiment.altered if name in shaping),
+        "predict_fields": json.dumps(shaping, sort_keys=True, separators=(",", ":")),
+        "predict_package": provenance.package(),
+        "predict_libraries": provenance.library_versions(),
+        "device": describe(where),
+        "precision": precision(experiment.recipe.precision, where),
+        "processes": distributed.world_size(),
+        "predict_seconds": round(predicted.seconds, 2),
+        "samples_per_second": round(speed, 2) if speed else None,
+        "peak_memory": peak_memory(where),
+    }
+
+
+def _file(path: Path | None, sha256: str) -> dict[str, str]:
+    if path is None:
+        return {}
+    return {"weights": path.name, "weights_sha256": sha256, "released": released(path)}
+
+
+def _trained(path: Path) -> dict[str, Any]:
+    """Columns in the metadata of a safetensors file, and no others that someone may have put there."""
+    metadata = weight_files.metadata(path)
+    try:
+        columns = json.loads(metadata.get(provenance.TRAINED, "{}"))
+        return {name: columns[name] for name in TRAINED if name in columns}
+    except (ValueError, TypeError):  # metadata of another program
+        return {}
