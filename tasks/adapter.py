@@ -34,7 +34,7 @@ How each kind of benchmark goes through the contract (`unit` is what the bootstr
                                      -> formulas of their sums                           unit: image
                          submission  results json
     *_retrieval,         sample id   image:ID or text:ID
-    flickr30k_zero_shot  record      feature f4 [dim] (array)
+    *_zero_shot          record      feature f4 [dim] (array)
                          score       rank of the first right match -> hits at 1, 5, 10   unit: image with its texts
                          submission  none
     vqav2                sample id   question id

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from backbones.errors import InputError
+from tasks import deviations
 from tasks.adapter import Finding, Metric, Progress, Sample, Setting, Split, Submission, TaskAdapter
 from tasks.checking import check_splits, compared
 from tasks.reading import field, read_lines
@@ -46,6 +47,7 @@ def _official(name: str, **numbers: Any) -> NLVR2Recipe:
         "batch_size": 256,
         "weight_decay": 0.2,
         "drop_path": 0.2,
+        "deviations": deviations.OFFICIAL,
     }
     return NLVR2Recipe(name=f"beit3_{name}_nlvr2", source=_OFFICIAL, **shared, **numbers)
 
@@ -58,7 +60,7 @@ RECIPES = {
     "giant": NLVR2Recipe(
         name="beit3_giant_nlvr2", source="arXiv 2208.10442, Table 12, NLVR2 column", image_size=224, epochs=20,
         warmup_epochs=5, batch_size=256, lr=1e-3, layer_decay=0.8, weight_decay=0.05, drop_path=0.4, micro_batch=8,
-        checkpoint_activations=True,
+        checkpoint_activations=True, deviations=deviations.PAPER,
     ),
     "nano": NLVR2Recipe(
         name="multiway_nano_nlvr2", source="ours, for two laptop cores and the toy data", image_size=64, epochs=7,

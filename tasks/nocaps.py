@@ -21,12 +21,18 @@ if TYPE_CHECKING:
 FILES = {"val": "nocaps_val_4500_captions.json", "test": "nocaps_test_image_info.json"}
 DOMAINS = ("in-domain", "near-domain", "out-domain")
 
-# The released code fine-tunes base with 1e-5 and large with 8e-6 here; the paper states no recipe for the giant.
-_LEARNING_RATES = {"base": 1e-5, "base_indomain": 1e-5, "large": 8e-6, "large_indomain": 8e-6, "nano": 1e-3}
+# All but base and base_indomain (1e-5) are fine-tuned as for COCO.
+_GIANT = coco_captioning.RECIPES["giant"]
+_OWN = {
+    "base": {"lr": 1e-5},
+    "base_indomain": {"lr": 1e-5},
+    "giant": {
+        "deviations": (*_GIANT.deviations, "the paper states nothing for NoCaps: its numbers of COCO captioning")
+    },
+}
 RECIPES = {
-    size: replace(recipe, name=recipe.name.replace("coco_captioning", "nocaps"), lr=_LEARNING_RATES[size])
+    size: replace(recipe, name=recipe.name.replace("coco_captioning", "nocaps"), **_OWN.get(size, {}))
     for size, recipe in coco_captioning.RECIPES.items()
-    if size in _LEARNING_RATES
 }
 
 

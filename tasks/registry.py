@@ -22,6 +22,7 @@ BUILT_IN = {
     "coco_captioning": "tasks.coco_captioning:CocoCaptioning",
     "nocaps": "tasks.nocaps:NoCaps",
     "coco_retrieval": "tasks.coco_retrieval:CocoRetrieval",
+    "coco_zero_shot": "tasks.coco_retrieval:CocoZeroShot",
     "flickr30k_retrieval": "tasks.flickr30k:Flickr30kRetrieval",
     "flickr30k_zero_shot": "tasks.flickr30k:Flickr30kZeroShot",
 }

@@ -51,6 +51,10 @@ RELEASED = {
         "beit3_base_patch16_384_f30k_retrieval.pth": ("beit3_base_patch16_384", "base", 384),
         "beit3_large_patch16_384_f30k_retrieval.pth": ("beit3_large_patch16_384", "large", 384),
     },
+    "coco_zero_shot": {
+        "beit3_base_itc_patch16_224.pth": ("beit3_base_patch16_224", "base", 224),
+        "beit3_large_itc_patch16_224.pth": ("beit3_large_patch16_224", "large", 224),
+    },
     "flickr30k_zero_shot": {
         "beit3_base_itc_patch16_224.pth": ("beit3_base_patch16_224", "base", 224),
         "beit3_large_itc_patch16_224.pth": ("beit3_large_patch16_224", "large", 224),

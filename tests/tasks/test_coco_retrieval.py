@@ -24,28 +24,25 @@ from tests.tasks.captioned import write_coco
 ADAPTER = tasks.get("coco_retrieval")
 
 
-def test_recipes_carry_the_official_numbers() -> None:
-    base, large, giant = (ADAPTER.recipes[size] for size in ("base", "large", "giant"))
-    assert (base.lr, base.layer_decay) == (2e-4, 0.65)
-    assert (large.lr, large.layer_decay) == (5e-5, 0.85)
-    assert (giant.lr, giant.layer_decay, giant.image_size, giant.drop_path) == (1e-5, 0.95, 420, 0.3)
-    for recipe in (base, large):
-        assert (recipe.image_size, recipe.drop_path) == (384, 0.2)
-    for recipe in (base, large, giant):
-        assert (recipe.epochs, recipe.warmup_epochs, recipe.batch_size, recipe.weight_decay) == (15, 3, 3072, 0.05)
-        assert (recipe.beta1, recipe.beta2, recipe.eps, recipe.min_lr) == (0.9, 0.999, 1e-8, 1e-6)
-        assert recipe.checkpoint_activations
-        assert recipe.max_tokens == 64
-        # On a whole number of processes: no part of the batch can be accumulated.
-        assert recipe.batch_size % recipe.micro_batch == 0
-
-
 def test_the_primary_metric_is_that_of_the_papers_overview() -> None:
     assert [metric.name for metric in ADAPTER.metrics if metric.primary] == ["mean_R1"]
     assert (ADAPTER.eval_split, ADAPTER.splits["test"].size) == ("test", 5_000 + 25_010)
     # 82,783 + 40,504 images and 414,113 + 202,654 captions of COCO 2014, all of them in one split.
     assert sum(count.images for count in ADAPTER.sizes.values()) == 123_287
     assert sum(count.captions for count in ADAPTER.sizes.values()) == 616_767
+
+
+def test_the_zero_shot_task_scores_the_same_samples_and_trains_nothing(tmp_path: Path) -> None:
+    zero_shot = tasks.get("coco_zero_shot")
+    root = write_coco(tmp_path)
+    assert zero_shot.samples(root, "test") == ADAPTER.samples(root, "test")
+    assert list(zero_shot.splits) == ["val", "test"]
+    assert {key: recipe.image_size for key, recipe in zero_shot.recipes.items()} == {
+        "base": 224, "large": 224, "giant": 224, "nano": 64,
+    }  # fmt: skip
+    assert not any(recipe.trains for recipe in zero_shot.recipes.values())
+    with pytest.raises(backbones.UsageError, match=r"never saw COCO Captions.*take coco_retrieval"):
+        zero_shot.samples(root, "train")
 
 
 def test_published_features_score_as_published(truth: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

@@ -17,16 +17,6 @@ FAST = ("image_size=16", "micro_batch=8", "workers=0", "precision=fp32")
 TRAINING = ("batch_size=8", "epochs=1", "warmup_epochs=0")
 
 
-def test_recipes_carry_the_official_numbers() -> None:
-    base, large, giant = (TUNED.recipes[size] for size in ("base", "large", "giant"))
-    assert [recipe.lr for recipe in (base, large, giant)] == [1e-4, 5e-5, 1e-5]
-    assert [recipe.layer_decay for recipe in (base, large, giant)] == [0.65, 0.85, 0.95]
-    assert [recipe.image_size for recipe in (base, large, giant)] == [384, 384, 420]
-    for recipe in (base, large, giant):
-        assert (recipe.epochs, recipe.warmup_epochs, recipe.batch_size, recipe.weight_decay) == (20, 5, 3072, 0.05)
-        assert "coco" not in recipe.name
-
-
 def test_zero_shot_recipes_do_not_train() -> None:
     assert {recipe.epochs for recipe in ZERO_SHOT.recipes.values()} == {0}
     assert [ZERO_SHOT.recipes[size].image_size for size in ("base", "large", "giant", "nano")] == [224, 224, 224, 64]

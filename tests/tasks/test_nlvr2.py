@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import dataclasses
 import json
 from pathlib import Path
 
@@ -287,10 +286,3 @@ def test_predictions_that_do_not_fit_are_told(folder: Path, tmp_path: Path, chan
     path.write_text("\n".join(change([f"{sample.id},False" for sample in ADAPTER.samples(folder, "dev")])))
     with pytest.raises(InputError, match=message):
         harness.score("nlvr2", path, data=folder)
-
-
-def test_the_recipes_are_the_official_ones() -> None:
-    base, indomain, giant = (ADAPTER.recipes[name] for name in ("base", "base_indomain", "giant"))
-    assert (base.lr, base.layer_decay, base.weight_decay, base.epochs, base.batch_size) == (7e-4, 0.65, 0.2, 20, 256)
-    assert dataclasses.replace(indomain, name=base.name, lr=7e-4) == base
-    assert (giant.lr, giant.layer_decay, giant.drop_path, giant.weight_decay) == (1e-3, 0.8, 0.4, 0.05)

@@ -1,0 +1,12 @@
+"""Differences to the official fine-tuning and to the paper that recipes of several tasks share."""
+
+from __future__ import annotations
+
+LAST_STEP = "the last step's weights predict; the official code keeps those of the best epoch too (--keep best)"
+HALF_PRECISION = "bf16 where the device computes in it, not fp16 with a loss scale (--set precision=fp16)"
+RAND_AUGMENT = "RandAugment's operations are PIL's (timm), not OpenCV's: other rounding and borders"
+OFFICIAL = (LAST_STEP, HALF_PRECISION)  # of every recipe of the released code
+
+SCHEDULE = "the paper states no lowest learning rate: 1e-6 as in the released code"
+AUGMENTATION = "the paper states no augmentation: crops of at least half the area and flips as in the released code"
+PAPER = (SCHEDULE, AUGMENTATION)  # of every vision-language recipe of the giant
