@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from backbones import noise
+from backbones.attention import attend
 from backbones.cache import KeyValueCache
 from backbones.config import MultiwayConfig
 from backbones.linear import Linear, for_products, product_dtype
@@ -165,7 +166,7 @@ class Layer(nn.Module):
         def mix(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
             if cache is not None:
                 key, value = cache.append(self.index, key, value)
-            return F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
+            return attend(query, key, value, bias)
 
         streams = self.attend(streams, lambda normed: self.self_attn(normed, mix))
         return self.feed(streams, pair=len(streams) > 1 or (cache is not None and cache.pair))

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from backbones.attention import attend
 from backbones.config import MultiwayConfig
 from backbones.multiway import IMAGE, Layer, Multiway
 from backbones.positions import resize_relative_table
@@ -49,9 +50,7 @@ class RelativePositions(nn.Module):
             part = slice(first, first + at_once)
             bias = by_row[:, :, part, :, :, None] + by_column[:, :, part, :, None, :]
             queries = patches[:, :, part].flatten(2, 3)
-            mixed.append(
-                F.scaled_dot_product_attention(queries, key, value, attn_mask=bias.flatten(4, 5).flatten(2, 3))
-            )
+            mixed.append(attend(queries, key, value, bias.flatten(4, 5).flatten(2, 3)))
         return mixed[0] if len(mixed) == 1 else torch.cat(mixed, dim=2)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import chain
 from typing import Any
@@ -90,7 +90,7 @@ class StepLoop(BaseLoop):
             outputs = step_on_all(runner.model, parts, runner.optim_wrapper, noise=self._noise)
         else:
             outputs = self._step_by_parts(chain([first], rest))
-        runner.call_hook("after_train_iter", batch_idx=self._iter, data_batch=first, outputs=outputs)
+        runner.call_hook("after_train_iter", batch_idx=self._iter, data_batch=first, outputs=_numbers(outputs))
         self._iter += 1
 
     def _step_by_parts(self, parts: Iterable[Any]) -> dict[str, torch.Tensor]:
@@ -116,3 +116,9 @@ class StepLoop(BaseLoop):
         )
         with sharing(share):
             yield
+
+
+def _numbers(outputs: Mapping[str, torch.Tensor]) -> dict[str, float]:
+    """Losses as numbers, fetched from the device at once: the hooks' own conversions would wait for it one by one."""
+    values = torch.stack([torch.as_tensor(value).float().reshape(()) for value in outputs.values()])
+    return dict(zip(outputs, values.tolist(), strict=True))
