@@ -1,30 +1,27 @@
 """Reading and writing weights without ever running code from a file.
 
 Official checkpoints are `{"model": state dict}` pickles under the key names that our modules carry too; they
-are read with `torch.load(weights_only=True)`. Our own files are safetensors. detectron2's (.pkl) are pickles of NumPy
-arrays, which a reader of arrays alone opens (arrays.py).
+are read by `backbones.pickles`. Our own files are safetensors. detectron2's (.pkl) are pickles of NumPy arrays, which a
+reader of arrays alone opens (arrays.py).
 """
 
 from __future__ import annotations
 
 import hashlib
 import math
-import pickle
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from backbones import pickles
 from backbones.arrays import read_arrays
 from backbones.errors import InputError
 from backbones.positions import UNUSED_ROWS
 
 TRUNK = "beit3."  # what official checkpoints put before the transformer's own names
-WRAPPERS = ("model", "module", "state_dict")
 # In some released files but not in every model that loads them: the heads of pretraining and the final norm.
 OPTIONAL = ("mlm_head.", "mim_head.", TRUNK + "encoder.layer_norm.")
 
@@ -72,36 +69,8 @@ def read(path: str | Path) -> dict[str, Tensor]:
             return load_file(path)
         except SafetensorError as error:
             raise InputError(f"{path} is not a whole safetensors file ({error}). Copy or download it again.") from error
-    if path.suffix == ".pkl":
-        return _state_dict(read_arrays(path), path)
-    return _read_pickle(path)
-
-
-def _read_pickle(path: Path) -> dict[str, Tensor]:
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        # torch says so both of a pickle that wants to call something and of one that it cannot parse.
-        if "weights_only" in str(error) and ("GLOBAL" in str(error) or "Unsupported" in str(error)):
-            raise InputError(
-                f"{path} holds more than tensors: loading it could run code, so it was not loaded. Save the plain "
-                "state dict in the environment that made the file, best as .safetensors, and give that."
-            ) from error
-        raise InputError(f"{path} is not a PyTorch checkpoint. Copy or download it again.") from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"{path} is truncated or damaged ({first_line}). Copy or download it again.") from error
-    return _state_dict(content, path)
-
-
-def _state_dict(content: Any, path: Path) -> dict[str, Tensor]:
-    for wrapper in WRAPPERS:
-        if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
-            content = content[wrapper]
-            break
-    if not isinstance(content, dict) or not content or not all(isinstance(v, Tensor) for v in content.values()):
-        raise InputError(f"{path} has no state dict (tensors by name, perhaps under one of {', '.join(WRAPPERS)}).")
-    return content
+    content = read_arrays(path) if path.suffix == ".pkl" else pickles.read(path)
+    return pickles.state_dict(content, path)
 
 
 def save(state: dict[str, Tensor], path: str | Path, *, metadata: dict[str, str] | None = None) -> None:

@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import os
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -12,6 +16,7 @@ from backbones import InputError, weights
 from backbones.multiway import Multiway
 from backbones.positions import resize_image_table
 from tests.backbones.test_multiway import SMALL, small
+from tests.conftest import REPOSITORY
 
 
 def official_file(path: Path, state: dict, *, wrapper: str = "model") -> Path:
@@ -37,6 +42,49 @@ def test_official_pretrained_files_load_completely(tmp_path: Path, wrapper: str,
     assert len(report.ignored) == (4 if with_heads else 0)
     for name, tensor in source.state_dict().items():
         assert torch.equal(tensor, target.state_dict()[name]), name
+
+
+def training_checkpoint(state: dict, **more: object) -> dict:
+    """What `save_model` of the official code writes: a learning rate of the schedule is a NumPy number."""
+    optimizer = {
+        "state": {0: {"step": torch.tensor(7.0), "exp_avg": torch.zeros(3)}},
+        "param_groups": [{"lr": np.linspace(0, 1e-3, 7)[3] * 0.9, "betas": (0.9, 0.98), "params": [0]}],
+    }
+    args = argparse.Namespace(model="beit3_base_patch16_224_nlvr2", opt_betas=[0.9, 0.98], output_dir="out", dist=None)
+    return {"model": state, "optimizer": optimizer, "epoch": 9, "scaler": {"scale": 65536.0}, "args": args, **more}
+
+
+@pytest.mark.parametrize("zipped", [True, False], ids=["zip", "before PyTorch 1.6"])
+def test_official_training_checkpoints_load(tmp_path: Path, zipped: bool) -> None:
+    source, target = small(seed=1), small(seed=2)
+    content = training_checkpoint(under_official_names(source), model_ema=under_official_names(target))
+    torch.save(content, tmp_path / "checkpoint-best.pth", _use_new_zipfile_serialization=zipped)
+    assert weights.load(target, tmp_path / "checkpoint-best.pth").loaded == len(source.state_dict())
+    assert all(torch.equal(a, b) for a, b in zip(source.parameters(), target.parameters(), strict=True))
+
+
+def test_averaged_weights_stand_in_where_there_are_no_others(tmp_path: Path) -> None:
+    source = small(seed=1)
+    path = official_file(tmp_path / "ema.pth", under_official_names(source), wrapper="model_ema")
+    assert weights.load(small(seed=2), path).loaded == len(source.state_dict())
+
+
+def test_an_optimizers_state_stays_on_the_disk(tmp_path: Path) -> None:
+    """Three times the size of the weights, in a process of its own whose peak is its own."""
+    state = {"encoder.weight": torch.zeros(1 << 18)}
+    torch.save(training_checkpoint(state) | {"optimizer": {"state": torch.ones(1 << 26)}}, tmp_path / "large.pth")
+    code = f"""
+import resource
+import torch
+from backbones import weights
+small = weights.read({str(tmp_path / "before.pth")!r})
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+weights.read({str(tmp_path / "large.pth")!r})["encoder.weight"].sum()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+    torch.save(state, tmp_path / "before.pth")
+    done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 100 * 1024  # of the file's 256 MiB, in KiB
 
 
 def test_safetensors_round_trip(tmp_path: Path) -> None:
@@ -113,15 +161,35 @@ class _Exploit:
 
 
 @pytest.mark.parametrize("legacy", [False, True], ids=["zip", "bare pickle"])
-def test_a_pickle_that_would_run_code_does_not(tmp_path: Path, legacy: bool) -> None:
+@pytest.mark.parametrize("place", ["model", "args", "optimizer", "number"])
+def test_a_pickle_that_would_run_code_does_not(tmp_path: Path, place: str, legacy: bool) -> None:
+    """Whatever it hides in: the objects of training checkpoints that are let through are never made."""
     path, proof = tmp_path / "evil.pth", tmp_path / "ran"
+    exploit = _Exploit(proof)
+    content = training_checkpoint({"encoder.weight": torch.zeros(1)})
+    content |= {
+        "model": {"model": exploit},
+        "args": {"args": argparse.Namespace(model=exploit)},
+        "optimizer": {"optimizer": {"state": [exploit]}},
+        "number": {"epoch": _Number(exploit)},
+    }[place]
     if legacy:
-        path.write_bytes(pickle.dumps({"model": _Exploit(proof)}))
+        path.write_bytes(pickle.dumps(content, protocol=2))
     else:
-        torch.save({"model": _Exploit(proof)}, path)
+        torch.save(content, path)
     with pytest.raises(InputError, match="could run code"):
         weights.load(small(), path)
     assert not proof.exists()
+
+
+class _Number:
+    """A NumPy number whose bytes are something else."""
+
+    def __init__(self, content: object) -> None:
+        self.content = content
+
+    def __reduce__(self) -> tuple:
+        return np.float64(1.0).__reduce__()[0], (np.dtype("O"), self.content)
 
 
 def test_files_that_are_no_checkpoint(tmp_path: Path) -> None:
