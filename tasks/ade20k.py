@@ -180,7 +180,7 @@ class ADE20K(TaskAdapter):
 
         names = sample.inputs["classes"]
         return segmentation_picture(
-            np.asarray(open_image(Path(sample.inputs["image"]))),
+            np.asarray(open_image(Path(sample.inputs["image"]), upright=True)),
             label_map(sample) if sample.annotation is not None else None,
             _predicted_map(record, sample),
             names=names,
@@ -245,4 +245,4 @@ def _predicted_map(record: Mapping[str, Any], sample: Sample) -> np.ndarray:
 def _image_size(sample: Sample) -> tuple[int, int]:
     from tasks.images import image_size
 
-    return image_size(Path(sample.inputs["image"]))
+    return image_size(Path(sample.inputs["image"]), upright=True)

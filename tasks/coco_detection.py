@@ -198,7 +198,7 @@ class CocoDetection(TaskAdapter):
         from tasks.images import open_image
         from tasks.pictures import detection_picture, distinct_colours
 
-        image = np.asarray(open_image(root / sample.inputs["image"]))
+        image = np.asarray(open_image(root / sample.inputs["image"], upright=True))
         truth = None if sample.annotation is None else _drawn(sample, sample.annotation["objects"])
         colours = distinct_colours(len(sample.inputs["categories"]))
         return detection_picture(image, truth, _drawn(sample, _shown(record)), colours=colours)

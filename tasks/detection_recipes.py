@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from backbones.config import DENSE_PATCH
 from backbones.errors import UsageError
 from tasks.dense_recipe import DenseRecipe
 
@@ -40,6 +41,7 @@ class DetectionRecipe(DenseRecipe):
     nms_iou: float = 0.5
     detections: int = 100  # most that an image has, or most of each category in it
     detections_per: Literal["image", "category"] = "image"
+    maskness: bool = False  # scores times the mean probability of the mask's pixels
 
     ONLY_TRAINING = (*DenseRecipe.ONLY_TRAINING, "scale_jitter", "roi_batch")
 
@@ -50,6 +52,14 @@ class DetectionRecipe(DenseRecipe):
                 f"Recipe field scale_jitter has a smallest and a largest scale, as in [0.1, 2.0]: not "
                 f"{list(self.scale_jitter)}."
             )
+        for name in ("test_size", "test_scales"):
+            sizes = getattr(self, name)
+            for size in sizes if isinstance(sizes, tuple) else (sizes,):
+                if size < 0 or size % DENSE_PATCH:
+                    raise UsageError(
+                        f"Recipe field {name} has multiples of {DENSE_PATCH}, the pixels of a patch: {size} would cut "
+                        f"the image's last pixels off. Take {max(round(size / DENSE_PATCH), 1) * DENSE_PATCH}."
+                    )
 
 
 _VITDET = "detectron2 projects/ViTDet, cascade_mask_rcnn_vitdet_{}_100ep"
@@ -80,17 +90,25 @@ _LARGE = replace(
     _BASE, name="vitdet_large_coco_detection", source=_VITDET.format("l"), layer_decay=0.8, drop_path=0.4,
     micro_batch=1, checkpoint_activations=True,
 )  # fmt: skip
+_ONE_VIEW = {"test_scales": (), "test_flip": False}
 # The source's pixels too: what its released checkpoints of a plain transformer predict with.
 _PLAIN = {"deviations": _DEVIATIONS, "pixel_mean": (0.485, 0.456, 0.406), "pixel_std": (0.229, 0.224, 0.225)}
 RECIPES = {
     "base": _BASE,
     "large": _LARGE,
+    "base_soft_nms": replace(_BASE, name="vitdet_base_soft_nms_coco_detection", **_SOFT_NMS),
+    "large_soft_nms": replace(_LARGE, name="vitdet_large_soft_nms_coco_detection", **_SOFT_NMS),
     "giant": _GIANT,
+    "giant_ss": replace(_GIANT, name="beit3_giant_ss_coco_detection", **_ONE_VIEW),
+    "giant_1536": replace(
+        _GIANT, name="beit3_giant_1536_coco_detection", source=f"{_PAPER.format('COCO')}; test as EVA-01's, whose mask "
+        "AP 55.0 has maskness=true", test_size=1536, **_ONE_VIEW,
+    ),
     "vitdet_base": replace(_BASE, name="vitdet_base_plain_coco_detection", **_PLAIN),
     "vitdet_large": replace(_LARGE, name="vitdet_large_plain_coco_detection", **_PLAIN),
     "giant_objects365": replace(
         _GIANT, name="beit3_giant_objects365", source=_PAPER.format("Objects365"), masks=False, image_size=1024,
-        epochs=15, lr=1e-4, start_lr=1e-7, test_scales=(), test_flip=False,
+        epochs=15, lr=1e-4, start_lr=1e-7, **_ONE_VIEW,
     ),
     "nano": DetectionRecipe(
         name="multiway_nano_coco_detection", source="ours, for two laptop cores and the toy data", image_size=256,

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from torch import nn
 from torch.utils.data import Dataset
 from torchvision import transforms
@@ -24,24 +24,29 @@ HALF = (0.5, 0.5, 0.5)
 BICUBIC = transforms.InterpolationMode.BICUBIC
 
 
-def open_image(path: Path) -> Image.Image:
+def open_image(path: Path, *, upright: bool = False) -> Image.Image:
     """An RGB image, fully decoded.
+
+    Args:
+        upright: turn it as the file's EXIF orientation says. detectron2, MMDetection and MMSegmentation do so; the
+            official loaders of BEiT-3's other tasks and of ImageNet (torchvision's) take the pixels as they lie.
 
     Raises:
         InputError: the file is absent, not an image, or truncated.
     """
     with _opened(path) as image:
-        return image.convert("RGB")
+        return (ImageOps.exif_transpose(image) if upright else image).convert("RGB")
 
 
-def image_size(path: Path) -> tuple[int, int]:
-    """Width and height in pixels, without decoding the image.
+def image_size(path: Path, *, upright: bool = False) -> tuple[int, int]:
+    """Width and height in pixels, without decoding the image; `upright` as in `open_image`.
 
     Raises:
         InputError: the file is absent or not an image.
     """
     with _opened(path) as image:
-        return image.size
+        turned = upright and image.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8)  # by a quarter
+        return image.size[::-1] if turned else image.size
 
 
 @contextlib.contextmanager

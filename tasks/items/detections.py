@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 from backbones.errors import InputError
 from backbones.operators import provide
 from tasks.adapter import Sample
-from tasks.coco_instances import bitmap, usable
+from tasks.coco_instances import usable, window_bitmap
 from tasks.images import open_image
 
 if TYPE_CHECKING:
@@ -50,8 +50,8 @@ class TrainItems(Dataset):
         self._samples = samples
         self._root = root
         self._recipe = recipe
+        self._crop = RandomCrop((recipe.image_size, recipe.image_size), allow_negative_crop=True)
         self._steps = [
-            RandomCrop((recipe.image_size, recipe.image_size), allow_negative_crop=True),
             *([_tighten] if recipe.masks else []),
             # keep_empty=True would answer None to an image without boxes.
             FilterAnnotations((SMALLEST, SMALLEST), by_mask=recipe.masks, keep_empty=False),
@@ -69,13 +69,23 @@ class TrainItems(Dataset):
         sample = self._samples[index]
         items = [item for item in sample.annotation["objects"] if usable(item, **_size(sample))]
         jitter = np.random.uniform(*self._recipe.scale_jitter)
-        content = _opened(sample, self._root) | _boxes(items, sample)
+        content = _opened(sample, self._root) | _boxes(items)
         content = _resize(content, longer_edge=self._recipe.image_size * jitter)
-        if self._recipe.masks:
-            content["gt_masks"] = _masks(items, content)
+        content = self._named(items, sample, content["img_shape"], self._crop(content))
         for step in self._steps:
             content = step(content)
         return _packed(content)
+
+    def _named(
+        self, items: Sequence[Mapping[str, Any]], sample: Sample, size: tuple[int, int], content: dict[str, Any]
+    ) -> dict[str, Any]:
+        """Labels, and in a recipe with masks also masks, of the objects that a cropped picture of `size` still has."""
+        kept = [items[place] for place in content["gt_bboxes_labels"]]
+        places = {number: place for place, number in enumerate(sample.inputs["categories"])}
+        content["gt_bboxes_labels"] = np.array([places[item["category_id"]] for item in kept], dtype=np.int64)
+        if self._recipe.masks:
+            content["gt_masks"] = _masks(kept, size, content)
+        return content
 
 
 class EvalItems(Dataset):
@@ -114,7 +124,7 @@ class EvalItems(Dataset):
 def _opened(sample: Sample, root: Path) -> dict[str, Any]:
     """An image as MMDetection's transforms take it, but in the order RGB."""
     path = root / sample.inputs["image"]
-    pixels = np.asarray(open_image(path))
+    pixels = np.asarray(open_image(path, upright=True))
     size = (sample.inputs["height"], sample.inputs["width"])
     if pixels.shape[:2] != size:
         raise InputError(
@@ -128,25 +138,30 @@ def _size(sample: Sample) -> dict[str, int]:
     return {name: sample.inputs[name] for name in ("width", "height")}
 
 
-def _boxes(items: Sequence[Mapping[str, Any]], sample: Sample) -> dict[str, Any]:
-    """Boxes and labels in the pixels of the image as it is."""
+def _boxes(items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Boxes in the pixels of the image as it is, labelled with the objects' places, by which those left are known."""
     from mmdet.structures.bbox import HorizontalBoxes
 
-    places = {number: place for place, number in enumerate(sample.inputs["categories"])}
     corners = np.array([item["bbox"] for item in items], dtype=np.float32).reshape(-1, 4)
     corners[:, 2:] += corners[:, :2]
     return {
         "gt_bboxes": HorizontalBoxes(corners),
-        "gt_bboxes_labels": np.array([places[item["category_id"]] for item in items], dtype=np.int64),
+        "gt_bboxes_labels": np.arange(len(items)),
     }
 
 
-def _masks(items: Sequence[Mapping[str, Any]], content: Mapping[str, Any]) -> BitmapMasks:
-    """Masks in the pixels of the resized image, drawn there: resized bitmaps have steps, and are half a pixel off."""
+def _masks(items: Sequence[Mapping[str, Any]], size: tuple[int, int], content: Mapping[str, Any]) -> BitmapMasks:
+    """Masks in the window that was cut out of the resized image of `size`, drawn in its pixels.
+
+    Resized bitmaps would have steps, and be half a pixel off.
+    """
     from mmdet.structures.mask import BitmapMasks
 
-    (height, width), factors = content["img_shape"], content["scale_factor"]
-    return BitmapMasks([bitmap(item["segmentation"], height, width, factors) for item in items], height, width)
+    left, top = (round(-shift) for shift in content["homography_matrix"][:2, 2].tolist())
+    window = (top, left, *content["img_shape"])
+    factors = content["scale_factor"]
+    drawn = [window_bitmap(item["segmentation"], size, factors, window) for item in items]
+    return BitmapMasks(drawn, *content["img_shape"])
 
 
 def _resize(content: dict[str, Any], *, longer_edge: float) -> dict[str, Any]:

@@ -65,7 +65,7 @@ class SegmentationItems(Dataset):
             InputError: the image is absent, cannot be read, or is too thin to be resized.
         """
         path = sample.inputs["image"]
-        image = np.array(open_image(Path(path)))
+        image = np.array(open_image(Path(path), upright=True))
         height, width = image.shape[:2]
         if 0 in mmcv.rescale_size((width, height), self._smallest):
             raise InputError(

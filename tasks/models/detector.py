@@ -17,7 +17,7 @@ from backbones.config import COARSEST_STRIDE
 from tasks.images import pixel_statistics
 from tasks.models import detectron2_weights
 from tasks.models.cascade import MASK_SIDE, cascade_mask_rcnn
-from tasks.models.masks import run_lengths
+from tasks.models.masks import maskness, run_lengths
 
 if TYPE_CHECKING:
     from mmdet.structures import DetDataSample
@@ -94,14 +94,19 @@ class Detector(BaseModel):
     def _record(self, looks: Sequence[_Look], index: int) -> dict[str, Any]:
         """The detections of one image of the batch."""
         boxes, scores, labels = self._suppressed([look.found[index] for look in looks])
+        masks = None
+        if self.recipe.masks:
+            masks = self._mask_probabilities(looks, index, boxes, labels)
+            if self.recipe.maskness:
+                scores, order = (scores * maskness(masks)).sort(descending=True, stable=True)
+                boxes, labels, masks = boxes[order], labels[order], masks[order]
         record = {
             "boxes": _corners_to_extents(boxes).cpu().numpy(),
             "scores": scores.cpu().numpy(),
             "labels": self.classes[labels.cpu().numpy()],
         }
-        if self.recipe.masks:
-            probabilities = self._mask_probabilities(looks, index, boxes, labels)
-            record["masks"] = run_lengths(probabilities, boxes, looks[0].metas[index]["ori_shape"])
+        if masks is not None:
+            record["masks"] = run_lengths(masks, boxes, looks[0].metas[index]["ori_shape"])
         return record
 
     def _suppressed(self, found: Sequence[InstanceData]) -> tuple[Tensor, Tensor, Tensor]:
@@ -121,6 +126,9 @@ class Detector(BaseModel):
             suppression,
             recipe.detections if recipe.detections_per == "image" else -1,
         )
+        if recipe.soft_nms:  # class by class, the best of each would stay whatever its score
+            kept = boxes[:, 4] >= recipe.soft_nms_floor
+            boxes, labels = boxes[kept], labels[kept]
         if recipe.detections_per == "category":
             kept = _first_of_each(labels, recipe.detections, classes=len(self.classes))
             boxes, labels = boxes[kept], labels[kept]

@@ -224,3 +224,6 @@ def test_recipe_fields_are_set_by_name() -> None:
     for wrong in ("[2.0, 0.1]", "[0, 1]", "[1.0]"):
         with pytest.raises(UsageError, match="scale_jitter has a smallest and a largest scale"):
             changed(ADAPTER.recipes["nano"], [f"scale_jitter={wrong}"])
+    for wrong in ("test_size=1000", "test_scales=[1024, 1001]", "test_size=-16"):
+        with pytest.raises(UsageError, match="multiples of 16"):
+            changed(ADAPTER.recipes["nano"], [wrong])

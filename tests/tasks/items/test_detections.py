@@ -16,6 +16,7 @@ from backbones import InputError
 from tasks.adapter import Sample, Setting
 from tasks.coco_detection import CocoDetection
 from tasks.detection_recipes import RECIPES
+from tasks.images import image_size, open_image
 from tasks.items.detections import EvalItems, TrainItems
 from tests.instances import CATEGORIES, COLOURS, paint, rectangle
 
@@ -282,3 +283,36 @@ def test_real_photographs(truth: Path) -> None:
                 assert np.abs(difference).max() < 2
                 large += 1
     assert large > 25
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_photographs_are_turned_as_their_file_says(tmp_path: Path, orientation: int) -> None:
+    """The pixels lie in the file in eight ways; annotations are of the picture as it is looked at."""
+    sample = drawn(tmp_path, 40, 24, [rectangle(1, 17, 7, (4, 5, 20, 12))])
+    with Image.open(tmp_path / "image.png") as image:
+        upright = image.convert("RGB")
+    stored = {
+        1: [], 2: ["FLIP_LEFT_RIGHT"], 3: ["ROTATE_180"], 4: ["FLIP_TOP_BOTTOM"], 5: ["TRANSPOSE"], 6: ["ROTATE_90"],
+        7: ["TRANSVERSE"], 8: ["ROTATE_270"],
+    }  # fmt: skip
+    turned = upright
+    for name in stored[orientation]:
+        turned = turned.transpose(getattr(Image.Transpose, name))
+    exif = Image.Exif()
+    exif[274] = orientation
+    turned.save(tmp_path / "image.png", exif=exif)
+    recipe = dataclasses.replace(RECIPE, test_size=48)
+    found = EvalItems([sample], root=tmp_path, recipe=recipe)[0]
+    upright.save(tmp_path / "image.png")
+    expected = EvalItems([sample], root=tmp_path, recipe=recipe)[0]
+    assert torch.equal(found["inputs"], expected["inputs"])
+
+
+def test_tasks_with_text_take_the_pixels_as_they_lie(tmp_path: Path) -> None:
+    """As the official loaders do; the size known without decoding follows."""
+    exif = Image.Exif()
+    exif[274] = 6
+    Image.new("RGB", (30, 20)).save(tmp_path / "photo.jpg", exif=exif)
+    path = tmp_path / "photo.jpg"
+    assert open_image(path).size == image_size(path) == (30, 20)
+    assert open_image(path, upright=True).size == image_size(path, upright=True) == (20, 30)

@@ -193,6 +193,7 @@ def test_most_detections_may_be_counted_by_category() -> None:
     """The best of each category, which leaves COCO's AP as it is: COCOeval counts 100 of each."""
     soft = dataclasses.replace(RECIPE, soft_nms=True, score_threshold=0.0, soft_nms_floor=0.01)
     (every,) = predict(build(dataclasses.replace(soft, detections=100_000)), batch((128, 128)))
+    assert every["scores"].min() >= 0.01
     (few,) = predict(build(dataclasses.replace(soft, detections=20, detections_per="category")), batch((128, 128)))
     for category in CLASSES:
         expected = every["scores"][every["labels"] == category]
@@ -202,6 +203,20 @@ def test_most_detections_may_be_counted_by_category() -> None:
     assert len(few["masks"]) == 60
     nothing = dataclasses.replace(RECIPE, score_threshold=0.999, detections_per="category")
     assert len(predict(build(nothing), batch((128, 128)))[0]["scores"]) == 0
+
+
+def test_maskness_weighs_scores_with_their_masks() -> None:
+    (plain,) = predict(build(), batch((128, 128)))
+    (weighed,) = predict(build(dataclasses.replace(RECIPE, maskness=True)), batch((128, 128)))
+    found = [list(zip(each["boxes"].tolist(), each["labels"].tolist(), strict=True)) for each in (plain, weighed)]
+    places = [found[0].index(each) for each in found[1]]
+    assert sorted(places) == list(range(len(found[0])))
+    ratios = weighed["scores"] / plain["scores"][places]
+    # A mean of probabilities above one half, or 0 for a mask without pixels.
+    assert all(ratio == 0 or 0.5 < ratio < 1 for ratio in ratios)
+    assert len({round(float(ratio), 4) for ratio in ratios}) > 3
+    assert (np.diff(weighed["scores"]) <= 0).all()
+    assert weighed["masks"] == [plain["masks"][place] for place in places]
 
 
 def test_masks_in_parts_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:

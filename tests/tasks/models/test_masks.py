@@ -5,7 +5,7 @@ import torch
 from pycocotools import mask as coco_mask
 
 from backbones import openmmlab
-from tasks.models.masks import run_lengths
+from tasks.models.masks import maskness, run_lengths
 
 SIZE = (60, 80)
 BOXES = torch.tensor(
@@ -33,6 +33,11 @@ def test_equal_those_that_mmdetection_pastes() -> None:
     assert all(mask["size"] == [60, 80] and isinstance(mask["counts"], str) for mask in found)
     assert np.array_equal(np.stack([coco_mask.decode(mask) for mask in found]), expected.numpy())
     assert expected[0].any()
+
+
+def test_maskness_is_the_mean_probability_inside() -> None:
+    masks = torch.tensor([[[0.9, 0.7], [0.4, 0.1]], [[0.5, 0.2], [0.0, 0.3]]])
+    torch.testing.assert_close(maskness(masks), torch.tensor([0.8, 0.0]))
 
 
 def test_a_box_outside_the_image_or_of_no_size_has_an_empty_mask() -> None:
