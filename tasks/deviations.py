@@ -4,7 +4,10 @@ from __future__ import annotations
 
 LAST_STEP = "the last step's weights predict; the official code keeps those of the best epoch too (--keep best)"
 HALF_PRECISION = "bf16 where the device computes in it, not fp16 with a loss scale (--set precision=fp16)"
-RAND_AUGMENT = "RandAugment's operations are PIL's (timm), not OpenCV's: other rounding and borders"
+RAND_AUGMENT = (
+    "RandAugment with Pillow, not OpenCV: half a pixel off in shears and rotations, without the official overflows in "
+    "AutoContrast and Sharpness"
+)
 OFFICIAL = (LAST_STEP, HALF_PRECISION)  # of every recipe of the released code
 
 SCHEDULE = "the paper states no lowest learning rate: 1e-6 as in the released code"

@@ -98,8 +98,9 @@ def augmented(size: int, *, rand_augment: bool, flip: bool = True) -> Callable:
     """Training on every task with text: a crop of at least half the area, a flip, RandAugment, mean and std 0.5.
 
     RandAugment is N = 2, M = 7, each of the nine operations and the identity with probability 0.5, as in the
-    official code (beit3/randaug.py); it works on cv2 arrays there and with timm's PIL operations here, which
-    interpolate a little differently.
+    official code (beit3/randaug.py). Its operations are OpenCV's there and Pillow's (timm) here: shears and rotations
+    differ by half a pixel, and two overflows of the official code are left out (a channel whose darkest value is not 0
+    becomes white in AutoContrast, and values above 255 turn dark in Sharpness).
     """
     steps = [transforms.RandomResizedCrop(size, scale=(0.5, 1.0), interpolation=BICUBIC)]
     if flip:
@@ -112,7 +113,7 @@ def augmented(size: int, *, rand_augment: bool, flip: bool = True) -> Callable:
 def _rand_augment() -> Callable:
     from timm.data.auto_augment import AugmentOp, RandAugment
 
-    options = {"translate_const": 10, "img_mean": (128, 128, 128)}
+    options = {"translate_const": 10, "img_mean": (128, 128, 128), "interpolation": Image.Resampling.BILINEAR}
     operations = [AugmentOp(name, prob=0.5, magnitude=7, hparams=options) for name in RAND_AUGMENT]
     return RandAugment([*operations, _identity], num_layers=2)
 
