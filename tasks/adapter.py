@@ -54,6 +54,7 @@ bootstrap draw has it gives the interval, with no second look at the predictions
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -302,5 +303,10 @@ class TaskAdapter(ABC):
         return next(metric for metric in self.metrics if metric.name == name)
 
     def data_folder(self, root: Path) -> Path:
-        """The task's own folder under a data root that several tasks may share."""
+        """The task's own folder under a data root that several tasks may share; an absolute path.
+
+        What lies beside it is found by this path's own parent, whatever links lead to: each folder may be a link to
+        another disk.
+        """
+        root = Path(os.path.abspath(root))  # noqa: PTH100  `.` and `..` by name; resolve() would follow links
         return root / self.folder if (root / self.folder).is_dir() else root

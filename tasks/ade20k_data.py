@@ -10,6 +10,7 @@ release_test/list.txt                           its file names
 from __future__ import annotations
 
 import hashlib
+import os
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -123,7 +124,9 @@ def unlabelled_samples(root: Path) -> list[Sample]:
     Raises:
         InputError: no images.
     """
-    folder = next((root / place for place in TEST_FOLDERS if (root / place).is_dir()), root / TEST_FOLDERS[0])
+    # By name, not through the file system: the data folder may be a link to another disk.
+    places = [Path(os.path.abspath(root / place)) for place in TEST_FOLDERS]  # noqa: PTH100
+    folder = next((place for place in places if place.is_dir()), places[0])
     images = _images(folder)
     if (listed := folder.parent / "list.txt").is_file():
         # What is listed and absent is found when the images are checked or opened.

@@ -112,12 +112,13 @@ def _karpathy(root: Path, split: str) -> list[Sample]:
     ]
 
 
-def training_captions(folder: Path, *, seen_from: Path) -> list[Sample]:
-    """The training captions of a COCO folder, with image paths as another folder sees them."""
-    samples = CocoCaptioning().samples(folder, "train")
-    if folder == seen_from:
-        return samples
-    prefix = Path("..") / folder.name
-    return [
-        sample._replace(inputs={**sample.inputs, "image": str(prefix / sample.inputs["image"])}) for sample in samples
-    ]
+def training_captions(folder: Path) -> list[Sample]:
+    """The training captions of a COCO folder for a task whose own folder is another: image paths are absolute."""
+    places: dict[str, str] = {}  # one text for all captions of an image
+
+    def moved(sample: Sample) -> Sample:
+        image = sample.inputs["image"]
+        place = places.setdefault(image, str(folder / image))
+        return sample._replace(inputs={**sample.inputs, "image": place})
+
+    return [moved(sample) for sample in CocoCaptioning().samples(folder, "train")]

@@ -80,6 +80,10 @@ class NoCaps(Captioning):
         truth = root / "nocaps_val_gt.json"
         return indexed_images(index, references(truth) if split == "val" and truth.is_file() else None)
 
+    def hashed_inputs(self, sample: Sample, root: Path) -> Any:
+        """The images of COCO by their folder and name, as COCO itself may lie anywhere."""
+        return {**sample.inputs, "image": "/".join(sample.inputs["image"].rsplit("/", 2)[-2:])}
+
     def score(self, predictions: Mapping[str, Mapping[str, Any]], samples: Sequence[Sample]) -> list[Measurement]:
         from tasks.scores.captions import measure
 
@@ -99,7 +103,7 @@ class NoCaps(Captioning):
 def _training(root: Path) -> list[Sample]:
     for folder in (root, root.parent / "coco"):
         if (folder / COCO_FILE).is_file() or (folder / "coco_captioning.train.jsonl").is_file():
-            return training_captions(folder, seen_from=root)
+            return training_captions(folder)
     raise InputError(
         f"NoCaps fine-tunes on COCO's captions, and there are none: neither {root.parent / 'coco' / COCO_FILE} nor "
         f"{root / COCO_FILE}. Put COCO beside the NoCaps folder, or predict with weights that are fine-tuned already."

@@ -54,6 +54,17 @@ def test_test_images_lie_where_their_archive_was_unpacked(folder: Path, place: s
     assert Path(samples[0].inputs["image"]).is_file()
 
 
+def test_test_images_lie_beside_a_link_to_the_data_folder(folder: Path, tmp_path: Path) -> None:
+    """Not beside what it leads to."""
+    data = tmp_path / "linked"
+    data.mkdir()
+    (data / "ADEChallengeData2016").symlink_to(folder)
+    (folder / "release_test").rename(data / "release_test")
+    samples = ADAPTER.samples(ADAPTER.data_folder(data), "test")
+    assert [Path(sample.inputs["image"]).parents[1] for sample in samples] == [data / "release_test"] * 2
+    assert all(Path(sample.inputs["image"]).is_file() for sample in samples)
+
+
 def test_a_listed_test_image_that_is_absent_is_found(folder: Path) -> None:
     names = ["ADE_test_00000002.jpg", "ADE_test_00000001.jpg", "ADE_test_00000003.jpg"]
     (folder / "release_test/list.txt").write_text("\n".join(names) + "\n")

@@ -10,6 +10,7 @@ from PIL import Image
 import harness
 import tasks
 from backbones import InputError, UsageError
+from harness.provenance import data_sha256
 from tests.conftest import FAST
 from tests.tasks.captioned import write_coco
 
@@ -61,6 +62,36 @@ def test_samples_have_their_domain_and_train_on_coco(root: Path) -> None:
     assert len(train) == 28
     assert (root / train[0].inputs["image"]).is_file()
     assert ADAPTER.samples(root, "test")[1].annotation is None
+
+
+def test_folders_may_be_links_to_different_disks(root: Path, tmp_path: Path) -> None:
+    """Behind the link there is no coco beside nocaps."""
+    data = tmp_path / "data"
+    data.mkdir()
+    for name in ("coco", "nocaps"):
+        (tmp_path / f"disk of {name}").mkdir()
+        (tmp_path / name).rename(tmp_path / f"disk of {name}" / "here")
+        (data / name).symlink_to(tmp_path / f"disk of {name}" / "here")
+    folder = ADAPTER.data_folder(data)
+    train = ADAPTER.samples(folder, "train")
+    assert all((folder / image).is_file() for sample in train for image in ADAPTER.image_files(sample))
+    findings = ADAPTER.check(folder, decode=True, progress=lambda items, title: items)
+    assert all(finding.ok for finding in findings), findings
+
+
+def test_the_data_folder_may_be_where_the_command_runs(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(root)
+    for data in (".", ".."):
+        folder = ADAPTER.data_folder(Path(data))
+        assert folder == root
+        assert len(ADAPTER.samples(folder, "train")) == 28
+
+
+def test_the_hash_of_the_data_does_not_depend_on_where_coco_lies(root: Path, tmp_path: Path) -> None:
+    beside = data_sha256(ADAPTER, ADAPTER.samples(root, "train"), root)
+    for entry in (tmp_path / "coco").iterdir():
+        entry.rename(root / entry.name)
+    assert data_sha256(ADAPTER, ADAPTER.samples(root, "train"), root) == beside
 
 
 @pytest.mark.slow
