@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-LAST_STEP = "the last step's weights predict; the official code keeps those of the best epoch too (--keep best)"
+LAST_STEP = "the last step's weights predict, while the official code keeps those of the best epoch too (--keep best)"
 HALF_PRECISION = "bf16 where the device computes in it, not fp16 with a loss scale (--set precision=fp16)"
 RAND_AUGMENT = (
     "RandAugment with Pillow, not OpenCV: half a pixel off in shears and rotations, without the official overflows in "

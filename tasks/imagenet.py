@@ -72,7 +72,7 @@ RECIPES = {
         mixup=0.0, cutmix=0.0, auto_augment=None, color_jitter=0.0, random_erasing=0.0, micro_batch=8,
         checkpoint_activations=True,
         deviations=(
-            "a linear head on the mean of the patches; the paper retrieves class names with two encoders",
+            "a linear head on the mean of the patches, while the paper retrieves class names with two encoders",
             "no stage on ImageNet-21K goes before, unless the weights had it",
             "the paper states no augmentation: crops of at least 8% of the area and flips alone",
             "the paper's batch of 2k is 2,048", deviations.SCHEDULE,

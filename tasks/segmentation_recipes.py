@@ -153,7 +153,7 @@ def _multi_scale(recipe: SegmentationRecipe, sides: Sequence[int], source: str) 
 _BASE = _mask2former(
     "base", source=f"{_VIT_ADAPTER.format('160k_ade20k_ss')}; drop path {_BEIT2.format('base_12')}", lr=2e-5,
     layer_decay=0.9, drop_path=0.15, steps=160_000, micro_batch=2,
-    deviations=["the source has a large backbone only; its learning rate and layer decay are used for the base one"],
+    deviations=["the source has a large backbone only, whose learning rate and layer decay are used for the base one"],
 )  # fmt: skip
 _LARGE = _mask2former(
     "large", source=_VIT_ADAPTER.format("160k_ade20k_ss"), lr=2e-5, layer_decay=0.9, drop_path=0.3, steps=160_000,
@@ -166,7 +166,7 @@ _LARGE_STUFF = dataclasses.replace(
 _GIANT = _mask2former(
     "giant", source="arXiv 2208.10442, Table 15; the rest ViT-Adapter's", lr=1e-5, layer_decay=0.95, drop_path=0.5,
     steps=80_000, micro_batch=1,
-    deviations=["no stage on COCO-Stuff-164k before; the paper does not say whether it had one"],
+    deviations=["no stage on COCO-Stuff-164k before, as the paper names none"],
 )  # fmt: skip
 _MS_VIT_ADAPTER = ((800, 832, 864, 896), "mask2former_beitv2_adapter_large_896_80k_ade20k_ms.py")
 _MS_EVA = ((512, 640, 768, 896, 1024, 1152, 1280), "EVA-01's")

@@ -11,7 +11,7 @@ from tasks.retrieval import Retrieval, RetrievalRecipe
 
 _ITC = "unilm beit3/README.md: the resolution of the released checkpoint beit3_{}_itc_patch16_224.pth"
 _PAPER = "arXiv 2208.10442, Appendix A: the resolution of the contrastive training on the pretraining pairs"
-_ONCE = "each image is encoded once, not once per caption; recall counts ties by expectation"
+_ONCE = "each image is encoded once, not once per caption, and recall counts ties by expectation"
 
 
 def recipes(task: str) -> dict[str, RetrievalRecipe]:
