@@ -2,7 +2,7 @@
 
     predictions/val/0-0.jsonl    appended and synced batch by batch, one file per process and start
     predictions/val/0-0.arrays   the arrays of those records, raw bytes one after another
-    predictions/val.jsonl        every sample once, in the split's order; takes the place of the folder
+    predictions/val.jsonl        every sample once, in the split's order; replaces the folder
     predictions/val.arrays
 
 A record is one JSON object per line with the sample's "id". An array in it is written as
@@ -95,7 +95,7 @@ def merge(folder: Path, target: Path, ids: Sequence[str]) -> None:
     """Put the parts of a complete split into one file in the order of `ids`, then remove them.
 
     Raises:
-        InputError: an id is missing, doubled or foreign; the parts are kept.
+        InputError: an id is missing, duplicate or unknown; the parts are kept.
     """
     records = {}
     found = []
@@ -144,14 +144,14 @@ def exactly_once(found: Sequence[str], expected: Sequence[str], *, where: Path) 
     """Check that predictions hold each sample of a split once.
 
     Raises:
-        InputError: names the ids that are missing, doubled or foreign.
+        InputError: names the ids that are missing, duplicate or unknown.
     """
     wanted = set(expected)
     counts = Counter(found)
     problems = {
         "missing": [sample for sample in expected if sample not in counts],
-        "doubled": [sample for sample, count in counts.items() if count > 1],
-        "foreign": [sample for sample in counts if sample not in wanted],
+        "duplicate": [sample for sample, count in counts.items() if count > 1],
+        "unknown": [sample for sample in counts if sample not in wanted],
     }
     if any(problems.values()):
         listed = "; ".join(

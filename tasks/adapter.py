@@ -9,7 +9,7 @@ and each stage reads only what the one before it wrote. A prediction is one JSON
 array in a record is stored beside the records (one append-only binary file, the record keeps its place in it)
 and comes back as an array. Records are appended batch by batch and synced to disk, so a killed run goes on with
 the ids that are missing; the ids of a split are its manifest, and scoring refuses a set in which one is missing,
-doubled or foreign.
+duplicate or unknown.
 
 How each kind of benchmark goes through the contract (`unit` is what the bootstrap resamples):
 

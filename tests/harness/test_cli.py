@@ -136,7 +136,7 @@ def test_predictions_that_are_not_the_splits(colours: Path, tmp_path: Path, caps
     assert main(["score", "imagenet", str(path), "--data", str(colours)]) == 1
     text = told(capsys)
     assert "12 missing: val/class0/0003.JPEG" in text
-    assert "1 foreign: val/other.JPEG" in text
+    assert "1 unknown: val/other.JPEG" in text
 
 
 def test_errors_in_json_too(capsys: pytest.CaptureFixture) -> None:

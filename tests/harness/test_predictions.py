@@ -81,14 +81,14 @@ def test_an_incomplete_split_is_not_merged_and_not_lost(tmp_path: Path) -> None:
     assert not (tmp_path / "val.jsonl").exists()
 
 
-def test_exactly_once_names_missing_doubled_and_foreign() -> None:
+def test_exactly_once_names_missing_duplicate_and_unknown() -> None:
     exactly_once(["b", "a"], ["a", "b"], where=Path("p"))
     with pytest.raises(InputError) as caught:
         exactly_once(["a", "a", "x"], ["a", "b"], where=Path("p"))
     text = str(caught.value)
     assert "1 missing: b" in text
-    assert "1 doubled: a" in text
-    assert "1 foreign: x" in text
+    assert "1 duplicate: a" in text
+    assert "1 unknown: x" in text
 
 
 @pytest.mark.parametrize("line", ["{", '{"top": [1]}', "[]", '{"id": 3, "feature": {"array": [0, "<f4", [9]]}}'])

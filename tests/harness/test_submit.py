@@ -9,6 +9,7 @@ import pytest
 
 import tasks
 from harness.cli import main
+from tests.questions import colour_questions
 from tests.tasks.test_nlvr2 import statements
 
 
@@ -46,6 +47,32 @@ def test_leaves_no_file_when_the_predictions_do_not_fit(
     assert main(call) == 1
     assert "1 missing: test1-0-0-0" in capsys.readouterr().err
     assert not list(tmp_path.glob("*.csv"))
+
+
+def test_predictions_of_test_std_serve_for_test_dev(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """test-dev's questions are among test-std's: one prediction gives both files, and no other ids are let through."""
+    root = colour_questions(tmp_path / "coco")
+    adapter = tasks.get("vqav2")
+    dev, std = ({s.id for s in adapter.samples(root, split)} for split in ("test-dev", "test-std"))
+    assert dev < std
+    answers = dict(zip(sorted(std), ["red", "yes", "blue"] * 5, strict=True))
+    mine = tmp_path / "test-std.jsonl"
+    mine.write_text("".join(json.dumps({"id": name, "answer": answer}) + "\n" for name, answer in answers.items()))
+    call = ["submit", "vqav2", str(mine), "--data", str(root), "--split"]
+    assert main([*call, "test-dev"]) == main([*call, "test-std"]) == 0
+    for part, ids in (("test-dev2015", dev), ("test2015", std)):
+        rows = json.loads((tmp_path / f"vqa_OpenEnded_mscoco_{part}_multiway_results.json").read_text())
+        assert {str(row["question_id"]): row["answer"] for row in rows} == {name: answers[name] for name in ids}
+    lines = mine.read_text().splitlines()
+    missing = next(number for number, line in enumerate(lines) if json.loads(line)["id"] in std - dev)
+    for changed, told in (
+        (lines[:missing] + lines[missing + 1 :], "1 missing"),
+        ([*lines, '{"id": "123", "answer": "yes"}'], "1 unknown: 123"),
+    ):
+        mine.write_text("\n".join(changed) + "\n")
+        capsys.readouterr()
+        assert main([*call, "test-dev"]) == 1
+        assert told in capsys.readouterr().err
 
 
 def test_a_task_without_a_server_says_so(colours: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

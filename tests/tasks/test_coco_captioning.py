@@ -186,8 +186,8 @@ def test_an_empty_and_an_endless_prediction_are_scored(root: Path, tmp_path: Pat
     ("change", "message"),
     [
         (lambda rows: rows[1:], "1 missing: 504"),
-        (lambda rows: [*rows, rows[0]], "1 doubled: 504"),
-        (lambda rows: [*rows, {"image_id": 1, "caption": "x"}], "1 foreign: 1"),
+        (lambda rows: [*rows, rows[0]], "1 duplicate: 504"),
+        (lambda rows: [*rows, {"image_id": 1, "caption": "x"}], "1 unknown: 1"),
         (lambda rows: [{"image_id": 504, "caption": None}, *rows[1:]], "image 504 has no caption"),
         (lambda rows: [{"caption": "x"}, *rows[1:]], "entry 1 has no field 'image_id'"),
         (lambda rows: "captions", "is not a list"),

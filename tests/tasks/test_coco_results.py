@@ -69,7 +69,7 @@ def test_results_of_another_image_are_told(root: Path, tmp_path: Path) -> None:
     path = tmp_path / "results.json"
     rows = entries(ADAPTER.samples(root, "val"))
     path.write_text(json.dumps([*rows, rows[0] | {"image_id": 1234}]))
-    with pytest.raises(InputError, match="1 foreign: 1234"):
+    with pytest.raises(InputError, match="1 unknown: 1234"):
         harness.score("coco_detection", path, data=root)
 
 

@@ -92,7 +92,7 @@ def test_an_image_of_another_size_than_annotated_is_told_and_the_run_goes_on_onc
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda rows: rows[2].update(image_id=1234), "1 foreign: 1234"),
+        (lambda rows: rows[2].update(image_id=1234), "1 unknown: 1234"),
         (lambda rows: rows[2].update(score=float("nan")), "entry 2 (from 0) has no finite number as 'score'"),
         (lambda rows: rows[2].update(category_id=8), "prediction of image 28"),
         (lambda rows: rows[2].update(segmentation=code(48, 37, (1, 1, 9, 9))), "prediction of image 28"),

@@ -276,8 +276,8 @@ def test_wrong_annotations_are_told(folder: Path) -> None:
     ("change", "message"),
     [
         (lambda lines: lines[1:], "1 missing: dev-0-0-0"),
-        (lambda lines: [*lines, lines[2]], "1 doubled: dev-0-1-0"),
-        (lambda lines: [*lines, "dev-9-0-0,True"], "1 foreign: dev-9-0-0"),
+        (lambda lines: [*lines, lines[2]], "1 duplicate: dev-0-1-0"),
+        (lambda lines: [*lines, "dev-9-0-0,True"], "1 unknown: dev-9-0-0"),
         (lambda lines: ["dev-0-0-0,perhaps", *lines[1:]], "line 1 is not of the form identifier,True"),
     ],
 )

@@ -129,9 +129,12 @@ def test_the_official_index_files_give_the_same_data_under_ids_of_their_own(root
 # Whole runs
 
 
-def test_fine_tuning_prediction_and_score_from_either_layout(root: Path, spm: Path, tmp_path: Path) -> None:
+def test_fine_tuning_prediction_and_score_from_either_layout(
+    root: Path, spm: Path, tmp_path: Path, capfd: pytest.CaptureFixture
+) -> None:
     options = {"backbone": "multiway_nano", "tokenizer": spm, "data": root, "changes": FAST}
     rows = harness.run("coco_retrieval", out=tmp_path / "out", **options)
+    assert "nothing to learn from" not in capfd.readouterr().err  # an image is an item by way of its texts
     assert [(row.metric, row.n) for row in rows][:3] == [("mean_R1", 28), ("i2t_R1", 8), ("i2t_R5", 8)]
     assert len(rows) == 8
     folder = tmp_path / "out" / "coco_retrieval" / "multiway_nano-seed0"
@@ -256,11 +259,15 @@ def test_a_wrong_feature_is_told_by_score(
     assert message in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("kind", ["missing", "doubled", "foreign"])
+@pytest.mark.parametrize("kind", ["missing", "duplicate", "unknown"])
 def test_predictions_of_another_set_are_told_by_score(root: Path, tmp_path: Path, kind: str) -> None:
     samples = ADAPTER.samples(root, "test")
-    told = {"missing": samples[-1], "doubled": samples[9], "foreign": Sample("text:9999", {}, samples[9].annotation)}
-    wrong = {"missing": samples[:-1], "doubled": [*samples, told["doubled"]], "foreign": [*samples, told["foreign"]]}
+    told = {"missing": samples[-1], "duplicate": samples[9], "unknown": Sample("text:9999", {}, samples[9].annotation)}
+    wrong = {
+        "missing": samples[:-1],
+        "duplicate": [*samples, told["duplicate"]],
+        "unknown": [*samples, told["unknown"]],
+    }
     path = write_features(wrong[kind], tmp_path / "p")
     with pytest.raises(InputError, match=f"1 {kind}: {told[kind].id}"):
         harness.score("coco_retrieval", path, data=root)

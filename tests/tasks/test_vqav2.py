@@ -343,8 +343,8 @@ def write_results(path: Path, samples: list[Sample], answer: str = "yes") -> lis
     ("change", "told"),
     [
         (lambda results: results[1:], r"1 missing: 6"),
-        (lambda results: [*results, results[0]], r"1 doubled: 6"),
-        (lambda results: [*results, {"question_id": 5, "answer": "no"}], r"1 foreign: 5\)"),
+        (lambda results: [*results, results[0]], r"1 duplicate: 6"),
+        (lambda results: [*results, {"question_id": 5, "answer": "no"}], r"1 unknown: 5\)"),
         (lambda results: results[0], r"is not a list of \{\"question_id\""),
         (lambda results: [*results[1:], {"question_id": 1}], r"result 20 \(from 0\) has no field 'answer'"),
         (lambda results: [{**results[0], "answer": 3}, *results[1:]], r"no text under 'answer' \(found: 3\)"),
