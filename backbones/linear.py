@@ -67,7 +67,8 @@ def for_products(x: Tensor) -> Tensor:
 def product_dtype(x: Tensor) -> torch.dtype:
     """The type in which a linear layer computes with x: autocast's, or that of x."""
     where = x.device.type
-    return torch.get_autocast_dtype(where) if torch.is_autocast_enabled(where) else x.dtype
+    casts = torch.amp.is_autocast_available(where) and torch.is_autocast_enabled(where)
+    return torch.get_autocast_dtype(where) if casts else x.dtype
 
 
 def _onednn_has(dtype: torch.dtype) -> bool:

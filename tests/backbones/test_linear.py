@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from backbones.linear import Linear, packed
+from backbones.linear import Linear, for_products, packed, product_dtype
 from tests.backbones.test_multiway import pair, small
 
 NEEDS_BF16 = pytest.mark.skipif(not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="no bfloat16 in hardware")
@@ -109,3 +109,14 @@ def test_a_whole_backbone_gives_the_same_tokens(cast: bool) -> None:
             found = model(image, text).tokens
     # bfloat16 has 8 bits, and four layers round what they pass on.
     torch.testing.assert_close(found, expected, atol=0.1 if cast else 1e-4, rtol=0.05 if cast else 1e-5)
+
+
+def test_the_type_of_products_is_autocasts_or_the_inputs() -> None:
+    x = inputs(2, 5)
+    with torch.autocast("cpu", torch.float16):
+        assert product_dtype(x) == torch.float16
+        with torch.no_grad():
+            assert for_products(x).dtype == torch.float16
+        assert for_products(x) is x  # each layer casts for itself, and its gradient is widened before the sum
+    assert product_dtype(x.double()) == torch.float64
+    assert product_dtype(x.to("meta")) == torch.float32  # a device without autocast

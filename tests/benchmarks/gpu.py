@@ -1,8 +1,9 @@
 """All measurements that need a GPU, in one call of under eight minutes.
 
-Images alone in bf16, base and large, 224 px (`gpu_images`), and dense tasks at 896 and 1,024 px (`gpu_dense`): images
-per second, seconds of a step, model FLOPs utilisation, peak memory, and the ratio to a peer's eager form doing the same
-in the same run. What a peer computes is compared with ours, in fp32, before anything is timed.
+Training by the recipes of the vision-language tasks and ImageNet (`gpu_tasks`), images alone in bf16, base and large,
+224 px (`gpu_images`), and dense tasks at 896 and 1,024 px (`gpu_dense`): images per second, seconds of a step, model
+FLOPs utilisation, peak memory, and the ratio to a peer's eager form doing the same in the same run. What a peer
+computes is compared with ours, in fp32, before anything is timed; for the tasks the peer is the CPU.
 
 - Forward: the model cast to bf16, inference mode, no autocast.
 - Training step: float32 weights, forward under bf16 autocast, the loss, backward, one step of fused AdamW, zero_grad.
@@ -35,7 +36,7 @@ from functools import partial
 import torch
 
 from harness.device import device, precision
-from tests.benchmarks import gpu_dense, gpu_images, peers
+from tests.benchmarks import gpu_dense, gpu_images, gpu_tasks, peers
 from tests.benchmarks.gpu_measuring import (
     BURST,
     Budget,
@@ -52,8 +53,10 @@ from tests.benchmarks.report import Report, arguments, surroundings
 GIB = 2**30
 
 # In the order in which they run: what the budget may cut off comes last.
-MEASUREMENTS: Sequence[Measurement] = (*gpu_images.EAGER, *gpu_dense.MEASUREMENTS, *gpu_images.COMPILED)
-COMPARISONS: Sequence[Comparison] = (*gpu_images.COMPARISONS, *gpu_dense.COMPARISONS)
+MEASUREMENTS: Sequence[Measurement] = (
+    *gpu_tasks.MEASUREMENTS, *gpu_images.EAGER, *gpu_dense.MEASUREMENTS, *gpu_images.COMPILED,
+)  # fmt: skip
+COMPARISONS: Sequence[Comparison] = (*gpu_tasks.COMPARISONS, *gpu_images.COMPARISONS, *gpu_dense.COMPARISONS)
 
 
 def measure(machine: Machine, *, sizes: Sequence[str], only: str, seconds: float) -> Report:

@@ -51,6 +51,7 @@ class Work:
     step: Callable[[], object]
     flops: float | None  # of one step, in the model's matrix products; None where nobody counted
     images: int  # of one step
+    seconds: float | None = None  # of one step, where it was measured already
 
 
 Prepare = Callable[[Machine, str, int], Work]
@@ -88,6 +89,7 @@ class Comparison:
     """Whether ours and a peer compute the same, in fp32; a ratio of unequal things means nothing.
 
     difference: machine and size -> how far apart they are.
+    what: is compared.
     """
 
     peer: str
@@ -95,6 +97,7 @@ class Comparison:
     difference: Callable[[Machine, str], float]
     tolerance: float
     lacks: Callable[[], str] = nothing
+    what: str = "an fp32 output"
 
 
 @dataclass(frozen=True)
@@ -169,7 +172,7 @@ def _try(measurement: Measurement, machine: Machine, size: str, batch: int) -> R
     """One attempt; None when the memory does not suffice."""
     try:
         work = measurement.prepare(machine, size, batch)
-        seconds = _seconds_per_step(work.step, machine, burst=measurement.burst)
+        seconds = work.seconds or _seconds_per_step(work.step, machine, burst=measurement.burst)
     except torch.OutOfMemoryError:
         return None
     memory = None if machine.tiny else peak_memory(machine.device)
@@ -261,5 +264,5 @@ def compare(comparison: Comparison, machine: Machine, size: str, budget: Budget)
     equal = found <= comparison.tolerance
     verdict = "" if equal else f", more than {comparison.tolerance}: the ratios compare unequal things"
     return Compared(
-        equal, f"{size}: largest difference of an fp32 output from {comparison.peer}'s {found:.1e}{verdict}"
+        equal, f"{size}: largest difference of {comparison.what} from {comparison.peer}'s {found:.1e}{verdict}"
     )

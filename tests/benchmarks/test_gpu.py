@@ -17,7 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import backbones
 from backbones.multiway import Multiway
 from backbones.windowed import WindowedMultiway
-from tests.benchmarks import gpu, gpu_dense, gpu_images, peers
+from tests.benchmarks import gpu, gpu_dense, gpu_images, gpu_tasks, peers
 from tests.benchmarks.answers import answered
 from tests.benchmarks.gpu_measuring import Budget, Comparison, Machine, Measurement, Work
 from tests.conftest import REPOSITORY
@@ -73,7 +73,8 @@ def test_gpu_falls_back_to_tiny_sizes(capsys: pytest.CaptureFixture, tmp_path: P
         else:
             assert row["remark"] == ""
             assert 0 < row["images/s"] < math.inf
-            assert row["images/s"] * row["s/step"] == pytest.approx(row["batch"])
+            twice = row["work"] == "nlvr2 step" or row["variant"] == "2 process(es)"  # two images, two batches a step
+            assert row["images/s"] * row["s/step"] == pytest.approx(row["batch"] * (1 + twice))
             assert row["MFU %"] is None or row["MFU %"] > 0
     ratios = {(row["work"], row["model"]): row["× peer eager"] for row in report["rows"] if row["images/s"]}
     for work in ("deformable forward", "deformable backward", "windows forward", "windows training"):
@@ -82,7 +83,8 @@ def test_gpu_falls_back_to_tiny_sizes(capsys: pytest.CaptureFixture, tmp_path: P
     if peers.has_torchscale():
         assert ratios["forward", "ours"] > 0
     # What ours and each peer compute is the same, or there is nothing to compare.
-    assert sum("largest difference" in note for note in report["notes"]) == 2 + peers.has_torchscale()
+    compared = 2 + peers.has_torchscale() + len(gpu_tasks.COMPARISONS)
+    assert sum("largest difference" in note for note in report["notes"]) == compared
     assert report["missed"] == []
 
 
@@ -189,6 +191,25 @@ def imported(module: str, seen: set[str]) -> set[str]:
 def test_what_a_model_lacks_is_named() -> None:
     assert gpu_dense.lacks("mmdet") == ""
     assert gpu_dense.lacks("no_such_package").startswith("no_such_package absent")
+
+
+@pytest.mark.parametrize("task", gpu_tasks.MODELS)
+def test_made_up_batches_teach_a_task(task: str) -> None:
+    """A comparison with the CPU says nothing where the losses of the steps are all the same."""
+    losses = gpu_tasks.losses(task, "nano", torch.device("cpu"))
+    assert losses[0] > losses[1] > losses[2]
+
+
+def test_a_comparison_with_the_cpu_sees_another_computation(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine(device=torch.device("meta"), dtype=torch.float32, rounds=1, warmup=0, compiles=False)
+    logits = {"meta": [torch.tensor([1.0, 2.2])], "cpu": [torch.tensor([1.0, 2.0])]}
+    monkeypatch.setattr(gpu_tasks, "predicted", lambda task, size, where: logits[where.type])
+    assert gpu_tasks.predictions_apart(machine, "nano", task="vqav2") == pytest.approx(0.1)
+    captions = {"meta": [torch.tensor([[0, 5, 2], [0, 6, 2]])], "cpu": [torch.tensor([[0, 5, 2], [0, 7, 2]])]}
+    monkeypatch.setattr(gpu_tasks, "predicted", lambda task, size, where: captions[where.type])
+    assert gpu_tasks.predictions_apart(machine, "nano", task="coco_captioning") == 0.5
+    monkeypatch.setattr(gpu_tasks, "losses", lambda task, size, where: [2.0, 1.0, 1.1 if where.type == "meta" else 1.0])
+    assert gpu_tasks.losses_apart(machine, "nano", task="vqav2") == pytest.approx(0.1)
 
 
 def test_made_up_objects_fill_their_boxes() -> None:
