@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from backbones import pickles
 from backbones.arrays import read_arrays
 from backbones.errors import InputError
+from backbones.files import move_into_place
 from backbones.positions import UNUSED_ROWS
 
 TRUNK = "beit3."  # what official checkpoints put before the transformer's own names
@@ -79,7 +80,7 @@ def save(state: dict[str, Tensor], path: str | Path, *, metadata: dict[str, str]
     partial = path.with_name(path.name + ".partial")
     # No two tensors may share memory in a safetensors file.
     save_file({name: tensor.detach().cpu().contiguous().clone() for name, tensor in state.items()}, partial, metadata)
-    partial.replace(path)
+    move_into_place(partial, path)
 
 
 def load(model: nn.Module, path: str | Path, *, new_heads: bool = False) -> LoadReport:

@@ -21,6 +21,7 @@ from harness.inference import predict as predict_split
 from harness.progress import note, track
 from harness.scoring import Scores, origin_file, origin_of, read_predictions, score_file
 from harness.training import accumulation, fine_tune
+from harness.validation import Validation
 from harness.workdir import CHECKPOINTS, FINAL, WorkDir, opened, write_bytes, write_json
 from leaderboards import class_rows
 from leaderboards import rows as result_rows
@@ -61,11 +62,11 @@ def _run_one(experiment: Experiment, results: Path, log: Sequence[str], show: in
         _require_no_leak(experiment, split, train, test)
     _require_batch(experiment)
     files = _digests(experiment)
-    prints = _fingerprints(experiment, {adapter.train_split: train, **tests} if train else tests)
+    printed = {adapter.train_split: train, **tests} if train else tests
+    if train and experiment.recipe.keep == "best":
+        printed[adapter.validates] = experiment.samples(adapter.validates)
+    prints = _fingerprints(experiment, printed)
     with opened(experiment.folder, experiment.identity(**files, stage="run"), prints) as work:
-        if experiment.implied:
-            values = ", ".join(f"{name}={getattr(experiment.recipe, name)}" for name in experiment.implied)
-            note(f"The length that --set gives implies {values}")
         counted = ", ".join(f"{len(test)} {split}" for split, test in tests.items())
         note(f"{adapter.name}: {len(train)} training and {counted} samples -> {work.folder}")
         weights = experiment.weights
@@ -99,14 +100,37 @@ def _fine_tune(
     model = experiment.build_model()
     if experiment.weights:
         checkpoints.load_to_train(model, experiment.weights, experiment.recipe)
+    validation = _validation(experiment, work, samples)
     items = experiment.adapter.train_set(samples, experiment.setting)
     taught = experiment.adapter.taught(samples)
     if len(items) < taught:
         note(f"{taught - len(items):,} of the {taught:,} training samples have nothing to learn from")
-    columns = origin.of_training(experiment, weights_sha256=files["weights_sha256"], data=data)
-    return fine_tune(
-        model, items, experiment.recipe, folder=work.checkpoints, seed=experiment.seed, log=log, columns=columns
-    ).weights
+    trained = fine_tune(
+        model,
+        items,
+        experiment.recipe,
+        folder=work.checkpoints,
+        seed=experiment.seed,
+        log=log,
+        columns=origin.of_training(experiment, weights_sha256=files["weights_sha256"], data=data),
+        validation=validation,
+    )
+    return trained.weights
+
+
+def _validation(experiment: Experiment, work: WorkDir, train: Sequence[Sample]) -> Validation | None:
+    """What scores the model during the training, if the recipe says so."""
+    adapter, recipe = experiment.adapter, experiment.recipe
+    if not recipe.validate:
+        return None
+    split = adapter.validates
+    samples = limited(adapter, experiment.samples(split), recipe.validate_limit)
+    if shared := distributed.decided(lambda: _shared(adapter, train, samples)):
+        raise UsageError(f"{shared[0]} is in the training split and in the validation split {split}.")
+    if recipe.keep == "best" and split in experiment.splits:
+        note(f"The weights are chosen by their scores on {split}, which is scored too: its number will be flattering")
+    items = adapter.eval_set(samples, experiment.setting)
+    return Validation(adapter, samples, items, recipe, split=split, folder=work.folder)
 
 
 def _require_no_leak(experiment: Experiment, split: str, train: Sequence[Sample], test: Sequence[Sample]) -> None:

@@ -34,9 +34,8 @@ class Experiment:
     data: Path  # the task's own folder
     recipe: Recipe
     altered: tuple[str, ...]  # recipe fields that differ from the named recipe
-    implied: tuple[str, ...]  # those of them that no change names: they follow from a new length
     by_hand: frozenset[str]  # recipe fields that were given, the recipe's own values too
-    notices: tuple[str, ...]  # about the choice of the recipe and its image size, for the user
+    notices: tuple[str, ...]  # about the choice of the recipe and what follows from it, for the user
     splits: tuple[str, ...]  # to predict
     seed: int
     limit: int | None
@@ -139,6 +138,7 @@ def plan(
     altered = changed(base, changes)
     by_hand = frozenset(change.partition("=")[0] for change in changes)
     notices += agreed_size(backbone, altered, by_hand="image_size" in by_hand, recipes=adapter.recipes)
+    notices += _implied(altered, [name for name in altered.differs_from(base) if name not in by_hand])
     splits = _splits(adapter, split)
     if limit is not None and limit < 1:
         raise UsageError(f"--limit takes a number of samples from 1, not {limit}.")
@@ -156,7 +156,6 @@ def plan(
         data=folder,
         recipe=altered,
         altered=tuple(altered.differs_from(base)),
-        implied=tuple(name for name in altered.differs_from(base) if name not in by_hand),
         by_hand=by_hand,
         notices=notices,
         splits=splits,
@@ -200,6 +199,12 @@ def _tokenizer(
         f"Task {adapter.name} needs the tokenizer that belongs to {backbone}: give --tokenizer {OFFICIAL_TOKENIZER}, "
         f"or put {OFFICIAL_TOKENIZER} beside the weights or into {data}."
     )
+
+
+def _implied(recipe: Recipe, names: Sequence[str]) -> tuple[str, ...]:
+    """A notice of fields that were changed by no one by hand: they follow from a new length."""
+    values = ", ".join(f"{name}={getattr(recipe, name)}" for name in names)
+    return (f"The length given implies {values}",) if names else ()
 
 
 def limited(adapter: TaskAdapter, samples: Sequence[Sample], limit: int | None) -> Sequence[Sample]:

@@ -9,13 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from mmengine.hooks import Hook
+from mmengine.hooks import EMAHook, Hook
 from mmengine.runner import Runner
 
 from backbones.errors import InputError
+from backbones.files import move_into_place
 from harness import distributed
+from harness.progress import note
+from harness.validation import Validation
 
 CHECKPOINT_EVERY = 600.0  # seconds, besides the end of each epoch
+NOTABLE_WAIT = 0.1  # share of the time that a training waits for data
 
 
 class Schedule(Hook):
@@ -88,18 +92,46 @@ class Checkpoint(Hook):
         partial = self._path.with_suffix(".partial")
         try:
             runner.save_checkpoint(str(partial.parent), partial.name, save_param_scheduler=False, by_epoch=False)
+            move_into_place(partial, self._path)
         except (OSError, RuntimeError) as error:
             partial.unlink(missing_ok=True)
             raise InputError(
                 f"The checkpoint {self._path} cannot be written ({error}). Free some space and run the same command "
                 "again: it goes on from the checkpoint before."
             ) from error
-        partial.replace(self._path)
         self._last = time.monotonic()
 
 
+class Validate(Hook):
+    """Has the validation split scored when it is due, before the checkpoint of the same step is saved.
+
+    Args:
+        validation: called with the model to score, the averaged one where there is one.
+        last: the number of optimizer steps.
+    """
+
+    priority = "LOW"
+
+    def __init__(self, validation: Validation, ema: EMAHook | None, *, steps_per_epoch: int, last: int) -> None:
+        self._validation = validation
+        self._ema = ema
+        self._steps_per_epoch = steps_per_epoch
+        self._last = last
+
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
+    ) -> None:
+        step = batch_idx + 1
+        if not self._validation.due(step, steps_per_epoch=self._steps_per_epoch, last=self._last):
+            return
+        model = self._ema.ema_model if self._ema else runner.model
+        rows = self._validation(getattr(model, "module", model), step=step, epoch=step / self._steps_per_epoch)
+        values = {f"{row.split}/{row.metric}": row.value for row in rows if row.value is not None}
+        runner.visualizer.add_scalars(values, step=step)
+
+
 class ShowProgress(Hook):
-    """Moves the progress bar."""
+    """Moves the progress bar, and tells what share of the time went into waiting for data."""
 
     priority = "LOWEST"
 
@@ -109,4 +141,15 @@ class ShowProgress(Hook):
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
     ) -> None:
-        self._shown.advance(1, f"loss {float(outputs['loss']):.4f}")
+        waiting = runner.train_loop.waiting
+        runner.message_hub.update_scalar("train/data_wait", waiting)
+        told = f", waiting for data {waiting:.0%}" if waiting >= NOTABLE_WAIT else ""
+        self._shown.advance(1, f"loss {float(outputs['loss']):.4f}{told}")
+
+    def after_train(self, runner: Runner) -> None:
+        waiting = runner.train_loop.waiting
+        if waiting >= NOTABLE_WAIT:
+            note(
+                f"The training waited for data {waiting:.0%} of its time: more loader processes (--set workers=…) or a "
+                "faster disk would shorten it"
+            )

@@ -31,12 +31,21 @@ class Predicted:
 
 
 def predict(
-    model: BaseModel, items: torch.utils.data.Dataset, samples: Sequence[Sample], recipe: Recipe, *, target: Path
+    model: BaseModel,
+    items: torch.utils.data.Dataset,
+    samples: Sequence[Sample],
+    recipe: Recipe,
+    *,
+    target: Path,
+    title: str | None = "predict",
 ) -> Predicted:
     """Predict the samples that `target` and its parts lack, and complete `target`.
 
     Batches are fixed slices of the split, and processes share whole batches: a sample is always computed in the
     same company, so the records do not depend on how the work was divided.
+
+    Args:
+        title: of the progress bar; None for no bar.
     """
     parts = target.with_suffix("")
     ids = [sample.id for sample in samples]
@@ -55,7 +64,7 @@ def predict(
     writer = PredictionWriter(parts, rank=distributed.rank())
     try:
         with (
-            bar("predict", len(todo), done=0) as shown,
+            bar(title, len(todo), done=0) as shown,
             torch.inference_mode(),
             packed(model),
             autocast(precision(recipe.precision, where), where),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import chain
@@ -47,6 +48,7 @@ class StepLoop(BaseLoop):
         self._epoch = 0  # Runner.resume sets both
         self._iter = 0
         self.stop_training = False
+        self.spent = 0.0  # seconds in steps, the wait for their data included
 
     @property
     def max_epochs(self) -> int:
@@ -77,6 +79,7 @@ class StepLoop(BaseLoop):
         return runner.model
 
     def _run_step(self, batches: Iterator[Any]) -> None:
+        began = time.monotonic()
         runner = self.runner
         runner.model.train()
         task_model = getattr(runner.model, "module", runner.model)
@@ -90,7 +93,9 @@ class StepLoop(BaseLoop):
             outputs = step_on_all(runner.model, parts, runner.optim_wrapper, noise=self._noise)
         else:
             outputs = self._step_by_parts(chain([first], rest))
-        runner.call_hook("after_train_iter", batch_idx=self._iter, data_batch=first, outputs=_numbers(outputs))
+        numbers = _numbers(outputs)
+        self.spent += time.monotonic() - began
+        runner.call_hook("after_train_iter", batch_idx=self._iter, data_batch=first, outputs=numbers)
         self._iter += 1
 
     def _step_by_parts(self, parts: Iterable[Any]) -> dict[str, torch.Tensor]:
@@ -102,6 +107,11 @@ class StepLoop(BaseLoop):
             for name, value in losses.items():
                 outputs[name] = outputs.get(name, 0) + value.detach() / self._accumulation
         return outputs
+
+    @property
+    def waiting(self) -> float:
+        """Share of the time in steps that this process waited for data."""
+        return self.batches.waited / self.spent if self.spent else 0.0
 
     @contextmanager
     def _noise(self, part: int) -> Iterator[None]:

@@ -12,13 +12,16 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from harness import distributed
 
+_shown: Console | None = None  # of the bar on the terminal
 LINE_EVERY = 30.0  # seconds between lines where there is no terminal
 
 
 def note(text: str) -> None:
     """A line for the person who watches; the main process says it."""
     if distributed.rank() == 0:
-        Console(file=sys.__stderr__, highlight=False, soft_wrap=True).print(text, markup=False)
+        # A bar that is being shown has to know of the line, or it leaves a copy of itself behind.
+        console = _shown or Console(file=sys.__stderr__)
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 class _Lines:
@@ -50,17 +53,25 @@ class _Silent:
 
 
 @contextmanager
-def bar(title: str, total: int, *, done: int = 0) -> Iterator[_Bar | _Lines | _Silent]:
-    """Something with `advance(count, detail)`: `total` things of which `done` were done before."""
+def bar(title: str | None, total: int, *, done: int = 0) -> Iterator[_Bar | _Lines | _Silent]:
+    """Something with `advance(count, detail)`: `total` things of which `done` were done before.
+
+    Without a title it is silent, for work inside of other work that has a bar.
+    """
     console = Console(file=sys.__stderr__)
-    if distributed.rank() != 0:
+    if distributed.rank() != 0 or title is None:
         yield _Silent()
     elif not console.is_terminal:
         yield _Lines(title, total, done)
     else:
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        global _shown
         with Progress(*columns, TextColumn("{task.fields[detail]}"), console=console) as progress:
-            yield _Bar(progress, title, total, done)
+            _shown = console
+            try:
+                yield _Bar(progress, title, total, done)
+            finally:
+                _shown = None
 
 
 def track(things: Iterable, title: str) -> Iterator:

@@ -16,17 +16,19 @@ from mmengine.hooks import EMAHook, Hook
 from mmengine.model import BaseModel, MMDistributedDataParallel
 from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
+from safetensors.torch import load_file
 
 from backbones import weights
 from backbones.errors import InputError, UsageError
 from harness import distributed, provenance
 from harness.cores import loader_workers
 from harness.device import describe, device, peak_memory, precision, reset_peak_memory
-from harness.hooks import Checkpoint, FiniteLoss, Schedule, ShowProgress
+from harness.hooks import Checkpoint, FiniteLoss, Schedule, ShowProgress, Validate
 from harness.loading import TrainBatches, train_loader
 from harness.loop import StepLoop
 from harness.optim import StepWrapper, adamw, recipe_schedule
 from harness.progress import bar, note
+from harness.validation import Validation
 from harness.workdir import FINAL
 from tasks.recipe import Recipe
 
@@ -68,15 +70,17 @@ def fine_tune(
     seed: int,
     log: Sequence[str],
     columns: Mapping[str, Any] | None = None,
+    validation: Validation | None = None,
 ) -> Trained:
     """Train until the recipe's end, going on from `folder/last.pth` when it is there.
 
     The result is `FINAL` in `folder`, under the names of the official checkpoints; the averaged weights
-    when the recipe has an EMA.
+    when the recipe has an EMA, and those that validated best when it says keep=best.
 
     Args:
         log: "tensorboard" and "wandb" for these besides the local log files.
         columns: what rows made with the weights shall say of their training, besides what is known here.
+        validation: scores during the training, as often as the recipe says.
 
     Raises:
         InputError: NaN loss, unreadable images, no space.
@@ -117,15 +121,20 @@ def fine_tune(
     reset_peak_memory(where)
 
     def seconds() -> float:
-        return time.monotonic() - began
+        return time.monotonic() - began - (validation.seconds if validation else 0.0)
 
     # The runner leaves its default scope behind, in which the modules of MMDetection and MMSegmentation are not found.
     with bar("fine-tune", len(rates), done=resumed.step) as shown, DefaultScope.overwrite_default_scope("mmengine"):
         ema = [EMAHook(momentum=1 - recipe.ema_decay)] if recipe.ema_decay else []
+        validating = []
+        if validation:
+            averaged = ema[0] if ema else None
+            validating = [Validate(validation, averaged, steps_per_epoch=batches.steps_per_epoch, last=len(rates))]
         hooks = [
             Schedule(rates),
             FiniteLoss(rates, folder / "last.pth"),
             *ema,
+            *validating,
             Checkpoint(folder / "last.pth", steps_per_epoch=batches.steps_per_epoch, seconds=seconds),
             ShowProgress(shown),
         ]
@@ -169,13 +178,18 @@ def fine_tune(
         "train_device": describe(where),
         "train_peak_memory": peak_memory(where),
     }
-    distributed.decided(lambda: _save_final(model, final, known))
+    kept = validation.best if validation and recipe.keep == "best" else None
+    distributed.decided(lambda: _save_final(model, final, known, kept=kept))
     return Trained(final, seconds())
 
 
-def _save_final(model: BaseModel, path: Path, columns: Mapping[str, Any]) -> None:
+def _save_final(model: BaseModel, path: Path, columns: Mapping[str, Any], *, kept: Path | None) -> None:
+    """Save the result of the fine-tuning: the weights in the file `kept`, or those of the model."""
     try:
-        weights.save(model.state_dict(), path, metadata=provenance.stored(columns))
+        state = model.state_dict()
+        if kept:
+            state, columns = load_file(kept), {**columns, "train_steps": int(weights.metadata(kept)["step"])}
+        weights.save(state, path, metadata=provenance.stored(columns))
     except OSError as error:
         raise InputError(
             f"The fine-tuned weights {path} cannot be written ({error}). Free some space and run the same command "
@@ -183,6 +197,8 @@ def _save_final(model: BaseModel, path: Path, columns: Mapping[str, Any]) -> Non
         ) from error
     # The optimizer's state has done its work; it is twice the size of the weights.
     (path.parent / "last.pth").unlink(missing_ok=True)
+    if kept:
+        kept.unlink()
 
 
 @dataclass(frozen=True)

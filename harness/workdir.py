@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import json
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from backbones.errors import InputError
+from backbones.files import move_into_place
 from harness import distributed
 from harness.fingerprint import Fingerprint, differences
 from harness.provenance import new_run, same
@@ -131,11 +131,8 @@ def write_bytes(path: Path, content: bytes) -> None:
     partial = path.with_name(path.name + ".partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
+        partial.write_bytes(content)
+        move_into_place(partial, path)
     except OSError as error:
         raise InputError(
             f"{path} cannot be written ({error.strerror}). Free some space or mend the permissions and run the same "

@@ -152,6 +152,7 @@ class TaskAdapter(ABC):
     folder: ClassVar[str]  # the data's usual folder name; a data root may be this folder or hold it
     train_split: ClassVar[str] = "train"
     eval_split: ClassVar[str] = "val"
+    validation_split: ClassVar[str | None] = None  # scored during training; None: the evaluation split
     needs_text: ClassVar[bool] = False  # such tasks take Multiway backbones only
     pictures: ClassVar[bool] = False  # whether there is a `picture` of a prediction
 
@@ -297,6 +298,16 @@ class TaskAdapter(ABC):
         if name not in self.splits:
             raise unknown(f"split of {self.name}", name, self.splits)
         return self.splits[name]
+
+    @property
+    def validates(self) -> str:
+        """The split that is scored during training."""
+        return self.validation_split or self.eval_split
+
+    @property
+    def primary(self) -> Metric:
+        """The metric that stands for the task."""
+        return next(metric for metric in self.metrics if metric.primary)
 
     def metric(self, name: str) -> Metric:
         """A metric by name."""

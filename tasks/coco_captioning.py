@@ -75,6 +75,7 @@ class CocoCaptioning(Captioning):
     recipes = RECIPES
     folder = "coco"
     eval_split = "test"
+    validation_split = "val"
 
     def samples(self, root: Path, split: str) -> list[Sample]:
         self.split(split)

@@ -57,6 +57,9 @@ class Recipe:
     micro_batch: int = 32  # samples per process at once; the rest of the batch is accumulated
     workers: int | None = None  # loader processes per process; None: by the cores (harness.cores.loader_workers)
     checkpoint_activations: bool = False
+    validate: int = 0  # epochs (steps, where they are the length) between two scores during training; 0: none
+    validate_limit: int | None = None  # samples of the validation split, evenly spaced; None: all
+    keep: Literal["last", "best"] = "last"  # which weights are the result: the last, or those that validated best
 
     # Fields without effect on a prediction with given weights. Recipes with more of them add to these names.
     ONLY_TRAINING = (
@@ -87,6 +90,13 @@ class Recipe:
                     f"warmup_{name}={getattr(self, f'warmup_{name}')} is more than {name}={length}. "
                     f"Shorten the warm-up too: --set warmup_{name}=0."
                 )
+        if self.validate < 0 or (self.validate_limit is not None and self.validate_limit < 1):
+            raise UsageError(
+                f"Recipe field validate counts from 0 and validate_limit from 1, not {self.validate} and "
+                f"{self.validate_limit}."
+            )
+        if self.keep == "best" and not self.validate:
+            raise UsageError("The best weights are those that validated best: give --validate N beside --keep best.")
         if not all(0 < share < 1 for share in self.milestones):
             raise UsageError(
                 f"Recipe field milestones has shares of the length, between 0 and 1: not {self.milestones}."
@@ -109,6 +119,7 @@ class Recipe:
     def deciding(self) -> dict[str, Any]:
         """The fields that change the result, not only its placement on the machine, by name."""
         left_out = {*PLACEMENT, *DESCRIPTION} - ({"micro_batch"} if self.split_alters else set())
+        left_out |= {"validate", "validate_limit"} if self.keep == "last" else set()
         return {field.name: getattr(self, field.name) for field in fields(self) if field.name not in left_out}
 
     def predicting(self) -> dict[str, Any]:

@@ -88,6 +88,7 @@ class Retrieval(TaskAdapter):
         Metric(name="mean_recall", unit="percent", source=_ALL_SIX, version=2),
     )
     eval_split = "test"
+    validation_split = "val"
     needs_text = True
 
     @abstractmethod

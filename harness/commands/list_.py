@@ -39,7 +39,7 @@ def _tasks() -> Answer:
             rows.append((name, "BROKEN", "", "", str(error)))
             data.append({"name": name, "error": str(error)})
             continue
-        primary = next(metric.name for metric in adapter.metrics if metric.primary)
+        primary = adapter.primary.name
         splits = ", ".join(adapter.splits)
         rows.append((name, adapter.dataset, splits, primary, ", ".join(adapter.recipes)))
         data.append(

@@ -17,6 +17,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--log", action="append", default=[], choices=("tensorboard", "wandb"), help="besides the local log files"
     )
     parser.add_argument(
+        "--validate", type=int, metavar="N",
+        help="score the validation split every N epochs (steps, where the recipe counts steps): validation.csv",
+    )  # fmt: skip
+    parser.add_argument("--validate-limit", type=int, metavar="M", help="on M samples of it, evenly spaced")
+    parser.add_argument(
+        "--keep", choices=("last", "best"), help="weights to predict with: the last, or those that validated best"
+    )
+    parser.add_argument(
         "--show", type=int, default=0, metavar="N", help="write pictures of N predictions, for tasks that have them"
     )
 
@@ -24,5 +32,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> Answer:
     from harness import api
 
-    rows = api.run(args.tasks, weights=args.weights, log=args.log, show=args.show, **options.experiment(args))
+    given = options.experiment(args)
+    validation = {"validate": args.validate, "validate_limit": args.validate_limit, "keep": args.keep}
+    given["changes"] = given["changes"] + [f"{name}={value}" for name, value in validation.items() if value is not None]
+    rows = api.run(args.tasks, weights=args.weights, log=args.log, show=args.show, **given)
     return Answer([asdict(row) for row in rows], rows_table(f"Results, also in {args.out}/{api.RESULTS}", rows))

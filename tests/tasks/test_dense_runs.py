@@ -109,9 +109,13 @@ def assert_same_weights(one: Path, two: Path) -> None:
 def test_an_interrupted_run_ends_as_an_uninterrupted_one(
     task: str, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In the midst of an epoch, then in the midst of the predictions: the same weights and records to the bit."""
+    """In the midst of an epoch, then in the midst of the predictions: the same weights and records to the bit.
+
+    Nor does validation leave a trace, of batch statistics or of lots that were drawn.
+    """
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    assert main(arguments(task, data, whole, *NOISY[task])) == 0
+    assert main(arguments(task, data, whole, *NOISY[task], extra=("--validate", "1"))) == 0
+    assert (folder(whole, task) / "validation.csv").read_text().count("\n6,2.0,val,") >= 4
     call = arguments(task, data, broken, *NOISY[task])
     monkeypatch.setattr(hooks, "CHECKPOINT_EVERY", 0.0)
     run_step, append = StepLoop._run_step, PredictionWriter.append
