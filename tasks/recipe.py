@@ -65,7 +65,7 @@ class Recipe:
     ONLY_TRAINING = (
         "epochs", "warmup_epochs", "steps", "warmup_steps", "schedule", "milestones", "batch_size", "lr", "min_lr",
         "start_lr", "layer_decay", "low_lr_parts", "head_lr_scale", "weight_decay", "decays", "beta1", "beta2", "eps",
-        "drop_path", "clip_grad", "ema_decay",
+        "drop_path", "clip_grad", "ema_decay", "validate", "validate_limit", "keep",
     )  # fmt: skip
 
     def __post_init__(self) -> None:
