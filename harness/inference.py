@@ -13,7 +13,7 @@ from mmengine.model import BaseModel
 from backbones.linear import packed
 from harness import distributed
 from harness.cores import loader_workers
-from harness.device import autocast, device, precision, reset_peak_memory
+from harness.device import autocast, device, prediction_precision, reset_peak_memory
 from harness.loading import Unbroken, eval_loader
 from harness.predictions import PredictionWriter, done, merge
 from harness.progress import bar
@@ -67,7 +67,7 @@ def predict(
             bar(title, len(todo), done=0) as shown,
             torch.inference_mode(),
             packed(model),
-            autocast(precision(recipe.precision, where), where),
+            autocast(prediction_precision(recipe, where), where),
         ):
             batches = Unbroken(loader)
             for part, batch in zip(mine, batches, strict=True):

@@ -15,7 +15,7 @@ from torch import nn
 from backbones import weights as weight_files
 from backbones.released import released
 from harness import distributed, provenance
-from harness.device import describe, device, peak_memory, precision
+from harness.device import describe, device, peak_memory, prediction_precision
 from harness.experiment import Experiment
 from harness.fingerprint import Fingerprint
 from harness.inference import Predicted
@@ -67,7 +67,7 @@ def of_prediction(experiment: Experiment, model: nn.Module, predicted: Predicted
         "predict_package": provenance.package(),
         "predict_libraries": provenance.library_versions(),
         "device": describe(where),
-        "precision": precision(experiment.recipe.precision, where),
+        "precision": prediction_precision(experiment.recipe, where),
         "processes": distributed.world_size(),
         "predict_seconds": round(predicted.seconds, 2),
         "samples_per_second": round(speed, 2) if speed else None,

@@ -17,6 +17,8 @@ class DenseRecipe(Recipe):
     [0.485,0.456,0.406] and [0.229,0.224,0.225], whatever the backbone.)
     """
 
+    checks_overflow = False  # dense heads take the maps as they are: prediction is in the precision of training
+
     pixel_mean: tuple[float, ...] | None = None  # of red, green and blue in 0..1
     pixel_std: tuple[float, ...] | None = None
 

@@ -52,7 +52,8 @@ class Recipe:
     drop_path: float = 0.1
     clip_grad: float | None = None  # largest gradient norm
     ema_decay: float | None = None  # of the averaged weights that are predicted with
-    # auto: bf16 where the device computes in it, else fp16 on a GPU and fp32 on a CPU
+    # auto: training in bf16 where the device computes in it, else in fp16 on a GPU and in fp32 on a CPU; prediction in
+    # fp16 on a GPU and in fp32 on a CPU
     precision: Literal["auto", "bf16", "fp16", "fp32"] = "auto"
     micro_batch: int = 32  # samples per process at once; the rest of the batch is accumulated
     workers: int | None = None  # loader processes per process; None: by the cores (harness.cores.loader_workers)
@@ -62,6 +63,8 @@ class Recipe:
     keep: Literal["last", "best"] = "last"  # which weights are the result: the last, or those that validated best
 
     # Fields without effect on a prediction with given weights. Recipes with more of them add to these names.
+    checks_overflow = True  # whether the task's model refuses features that are not finite, see `prediction_precision`
+
     ONLY_TRAINING = (
         "epochs", "warmup_epochs", "steps", "warmup_steps", "schedule", "milestones", "batch_size", "lr", "min_lr",
         "start_lr", "layer_decay", "low_lr_parts", "head_lr_scale", "weight_decay", "decays", "beta1", "beta2", "eps",

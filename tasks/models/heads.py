@@ -7,6 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from backbones.errors import InputError
+
 INIT_STD = 0.02
 
 
@@ -27,6 +29,14 @@ def in_float32(head: Callable[[Tensor], Tensor], features: Tensor) -> Tensor:
     """head(features) in float32 whatever the precision around it.
 
     What a head returns is compared or summed: bfloat16 has steps of 1/16 between 8 and 16, which decides ranks.
+
+    Raises:
+        InputError: in prediction, features that are not finite: they would be ranked all the same.
     """
+    if not torch.is_grad_enabled() and not features.isfinite().all():
+        raise InputError(
+            "The backbone's features are not finite: its weights have diverged, or its activations are too large for "
+            "float16. Predict with --set precision=fp32; where that says the same, take other weights."
+        )
     with torch.autocast(features.device.type, enabled=False):
         return head(features.float())

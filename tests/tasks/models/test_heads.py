@@ -10,6 +10,7 @@ import torch
 from mmengine.model import BaseModel
 from torch import Tensor, nn
 
+from backbones.errors import InputError
 from backbones.linear import packed
 from tasks.models.answerer import VisualQuestionAnswering
 from tasks.models.beam_search import BeamSearch
@@ -153,3 +154,17 @@ def test_in_float32_leaves_autocast_as_it_was() -> None:
         out = in_float32(nn.Linear(4, 3), torch.randn(2, 4, dtype=torch.bfloat16))
         assert out.dtype == torch.float32
         assert torch.is_autocast_enabled("cpu")
+
+
+@pytest.mark.parametrize("task", CASES)
+def test_features_that_overflow_are_told_in_prediction(task: str) -> None:
+    """float16 ends at 65,504; not a number is no greater than anything, and would be ranked as if it were something."""
+    model = CASES[task][0]().eval()
+    with torch.no_grad():
+        for part in "AB":
+            model.beit3.encoder.layers[1].ffn[part].fc2.weight.mul_(1e6)
+    batch = _batch(task)
+    with torch.inference_mode():
+        model(**batch)  # float32 holds it
+        with torch.autocast("cpu", torch.float16), pytest.raises(InputError, match="precision=fp32"):
+            model(**batch)
