@@ -13,16 +13,16 @@ from typing import Any, overload
 
 from backbones import weights as weight_files
 from backbones.errors import InputError, UsageError
-from harness import checkpoints, distributed, origin, pictures
+from harness import checkpoints, distributed, origin, pictures, preflight
 from harness.experiment import Experiment, limited, plan
 from harness.fingerprint import Fingerprint, fingerprint
 from harness.inference import Predicted
 from harness.inference import predict as predict_split
 from harness.progress import note, track
 from harness.scoring import Scores, origin_file, origin_of, read_predictions, score_file
-from harness.training import accumulation, fine_tune
+from harness.training import fine_tune
 from harness.validation import Validation
-from harness.workdir import CHECKPOINTS, FINAL, WorkDir, opened, write_bytes, write_json
+from harness.workdir import FINAL, WorkDir, opened, write_bytes, write_json
 from leaderboards import class_rows
 from leaderboards import rows as result_rows
 from leaderboards.rows import ResultRow
@@ -56,11 +56,12 @@ def run(
 def _run_one(experiment: Experiment, results: Path, log: Sequence[str], show: int) -> list[ResultRow]:
     adapter = experiment.adapter
     _tell(experiment)
+    preflight.require(experiment, scores=True)
     train = experiment.samples(adapter.train_split) if experiment.recipe.trains else []
     tests = {split: experiment.samples(split) for split in experiment.splits}
     for split, test in tests.items():
         _require_no_leak(experiment, split, train, test)
-    _require_batch(experiment)
+    preflight.require_space(experiment, samples=sum(len(test) for test in tests.values()))
     files = _digests(experiment)
     printed = {adapter.train_split: train, **tests} if train else tests
     if train and experiment.recipe.keep == "best":
@@ -154,13 +155,6 @@ def _shared(adapter: TaskAdapter, train: Sequence[Sample], test: Sequence[Sample
     return [sample.id for sample in test if adapter.source(sample) in trained] if trained else []
 
 
-def _require_batch(experiment: Experiment) -> None:
-    """A batch that does not fit is told before there is a folder that holds the run to it."""
-    final = experiment.folder / CHECKPOINTS / FINAL
-    if experiment.recipe.trains and not distributed.decided(final.exists):
-        accumulation(experiment.recipe, processes=distributed.world_size())
-
-
 def _fingerprints(experiment: Experiment, samples: Mapping[str, Sequence[Sample]]) -> dict[str, Fingerprint]:
     """The fingerprint of each split; one process goes through the samples."""
     adapter, root, contents = experiment.adapter, experiment.data, experiment.verify_images
@@ -201,7 +195,9 @@ def predict(
     experiment = plan(task, backbone=backbone, weights=weights, split=split, out=out, name=named, **options)
     distributed.start()
     _tell(experiment)
+    preflight.require(experiment, scores=False)
     tests = {split: experiment.samples(split) for split in experiment.splits}
+    preflight.require_space(experiment, samples=sum(len(test) for test in tests.values()))
     prints = _fingerprints(experiment, tests)
     with opened(experiment.folder, experiment.identity(**_digests(experiment), stage="predict"), prints) as work:
         paths = _predict(experiment, work, tests, experiment.weights, prints)

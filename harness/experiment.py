@@ -55,14 +55,23 @@ class Experiment:
         Raises:
             InputError: a tokenizer that cannot be read or does not belong to the backbone.
         """
-        tokenizer = None
-        if self.tokenizer is not None:
-            tokenizer = Tokenizer(self.tokenizer)
-            tokenizer.require_fit(backbones.config(self.backbone).vocab_size)
+        tokenizer = self.read_tokenizer()
         from harness import distributed  # imports PyTorch
 
         labels = distributed.from_main(self.adapter.labels(self.data) if distributed.rank() == 0 else None)
         return Setting(root=self.data, recipe=self.recipe, tokenizer=tokenizer, labels=labels)
+
+    def read_tokenizer(self) -> Tokenizer | None:
+        """The tokenizer, for tasks with text.
+
+        Raises:
+            InputError: it cannot be read or does not belong to the backbone.
+        """
+        if self.tokenizer is None:
+            return None
+        tokenizer = Tokenizer(self.tokenizer)
+        tokenizer.require_fit(backbones.config(self.backbone).vocab_size)
+        return tokenizer
 
     def build_model(self) -> BaseModel:
         """The task model without weights from a file; the seed decides the random ones."""

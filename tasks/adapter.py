@@ -154,6 +154,7 @@ class TaskAdapter(ABC):
     eval_split: ClassVar[str] = "val"
     validation_split: ClassVar[str | None] = None  # scored during training; None: the evaluation split
     needs_text: ClassVar[bool] = False  # such tasks take Multiway backbones only
+    record_bytes: ClassVar[int] = 500  # of one predicted record on the disk, generously
     pictures: ClassVar[bool] = False  # whether there is a `picture` of a prediction
 
     @abstractmethod
@@ -225,6 +226,14 @@ class TaskAdapter(ABC):
         Raises:
             UsageError: it cannot; the message has the way out.
         """
+
+    def scoring_obstacles(self) -> Sequence[str]:
+        """What a score on this machine will lack, a sentence each. Asked before a run starts.
+
+        Raises:
+            InputError: nothing can be scored here; the message says what to install.
+        """
+        return ()
 
     def read_official(self, path: Path) -> list[dict[str, Any]]:
         """Records, each with its "id", of a predictions file in the form of the benchmark's own tools.

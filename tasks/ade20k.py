@@ -57,6 +57,7 @@ class ADE20K(TaskAdapter):
     )  # fmt: skip
     recipes = RECIPES
     folder = "ADEChallengeData2016"
+    record_bytes = 60_000  # a PNG map
     pictures = True
 
     def backbone_options(self, recipe: SegmentationRecipe, *, layers: int) -> dict[str, Any]:

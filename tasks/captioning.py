@@ -99,6 +99,14 @@ class Captioning(TaskAdapter):
             ),
         )
 
+    def scoring_obstacles(self) -> Sequence[str]:
+        """The official tools are Java programs; SPICE needs files of its own besides."""
+        from tasks.scores import java, spice
+
+        java.find()
+        obstacle = spice.obstacle()
+        return [f"there will be no SPICE score. {obstacle}."] if obstacle else []
+
     def score(self, predictions: Mapping[str, Mapping[str, Any]], samples: Sequence[Sample]) -> list[Measurement]:
         from tasks.scores.captions import measure
 

@@ -71,6 +71,7 @@ class CocoDetection(TaskAdapter):
     metrics = (*_metrics("box"), *_metrics("mask"))
     recipes = RECIPES
     folder = "coco"
+    record_bytes = 40_000  # 100 boxes with masks
     pictures = True
 
     def backbone_options(self, recipe: DetectionRecipe, *, layers: int) -> dict[str, Any]:

@@ -89,6 +89,7 @@ class Retrieval(TaskAdapter):
     )
     eval_split = "test"
     validation_split = "val"
+    record_bytes = 6_000  # a feature of 1,408 numbers
     needs_text = True
 
     @abstractmethod

@@ -1,0 +1,84 @@
+"""Checks before a run starts of what would stop it after hours: tools of the scores, tokenizer, batch, disk space."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import backbones
+from backbones.errors import InputError
+from harness import distributed
+from harness.experiment import Experiment
+from harness.progress import note
+from harness.training import accumulation
+from harness.workdir import CHECKPOINTS, FINAL
+
+FLOAT = 4  # bytes
+# Copies of the weights at the fullest moment, while a checkpoint is replaced by the next: the weights and AdamW's two
+# moments in each; averaged weights too where the recipe has them.
+CHECKPOINT_COPIES = 2 * 3
+EMA_COPIES = 2
+
+
+def require(experiment: Experiment, *, scores: bool) -> None:
+    """Check what does not need the data, before they are read and before there is a folder.
+
+    Args:
+        scores: whether the run scores what it predicts.
+
+    Raises:
+        InputError: a tool or a tokenizer is missing or wrong.
+        UsageError: a batch that cannot be split among these processes.
+    """
+    adapter = experiment.adapter
+    experiment.read_tokenizer()
+    if experiment.recipe.trains and not distributed.decided(_final(experiment).exists):
+        accumulation(experiment.recipe, processes=distributed.world_size())
+    if scores and any(adapter.split(split).labels for split in experiment.splits):
+        for obstacle in distributed.decided(adapter.scoring_obstacles):
+            note(f"{adapter.name}: {obstacle}")
+
+
+def require_space(experiment: Experiment, *, samples: int) -> None:
+    """Check that checkpoints and predictions will find room; the main process looks.
+
+    Args:
+        samples: how many will be predicted.
+
+    Raises:
+        InputError: the disk of the run's folder has less free.
+    """
+    distributed.decided(lambda: _require_space(experiment, samples))
+
+
+def _final(experiment: Experiment) -> Path:
+    return experiment.folder / CHECKPOINTS / FINAL
+
+
+def _require_space(experiment: Experiment, samples: int) -> None:
+    missing = needed(experiment, samples=samples)
+    if not _final(experiment).exists():  # an interrupted run's checkpoint is replaced
+        missing -= sum(file.stat().st_size for file in experiment.folder.rglob("*.pth"))
+    existing = next(folder for folder in _with_parents(experiment.folder) if folder.exists())
+    free = shutil.disk_usage(existing).free
+    if missing > free:
+        raise InputError(
+            f"The run in {experiment.folder} needs about {missing / 2**30:,.2f} GiB for checkpoints and predictions, "
+            f"and {free / 2**30:,.2f} GiB are free there. Free some space, or give an --out on another disk."
+        )
+
+
+def needed(experiment: Experiment, *, samples: int) -> int:
+    """Bytes that a run takes at its fullest moment: while it fine-tunes, or while its predictions are merged."""
+    predictions = 2 * samples * experiment.adapter.record_bytes
+    if not experiment.recipe.trains or _final(experiment).exists():
+        return predictions
+    skeleton = backbones.skeleton(experiment.backbone)
+    weights = FLOAT * sum(parameter.numel() for parameter in skeleton.parameters())
+    copies = CHECKPOINT_COPIES + (EMA_COPIES if experiment.recipe.ema_decay else 0)
+    return max(copies * weights, weights + predictions)
+
+
+def _with_parents(folder: Path) -> list[Path]:
+    absolute = folder.absolute()
+    return [absolute, *absolute.parents]
