@@ -239,6 +239,7 @@ class Multiway(nn.Module):
         self.encoder = Encoder(config)
         self.reset_parameters()
 
+    runs_by_layers = True  # with `embed_image` and `image_layers`
     prefix_tokens = 1  # the class token in front of the patches
     pixel_mean = pixel_std = (0.5, 0.5, 0.5)  # of RGB in 0..1, as pretrained
     any_size = True  # images of other sizes than the configured one take interpolated positions
@@ -250,6 +251,10 @@ class Multiway(nn.Module):
     @property
     def dim(self) -> int:
         return self.config.dim
+
+    @property
+    def heads(self) -> int:
+        return self.config.heads
 
     @property
     def num_layers(self) -> int:

@@ -7,9 +7,11 @@ import re
 from collections.abc import Sequence
 
 import timm
+import torch
 from timm.layers import resample_abs_pos_embed
-from timm.models import group_parameters
+from timm.models import Beit, VisionTransformer, group_parameters
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from backbones.errors import UsageError, unknown
 from backbones.multiway import Encoded
@@ -135,12 +137,46 @@ class TimmBackbone(nn.Module):
         found = self.model.forward_intermediates(image, indices=list(layers), intermediates_only=True)
         return tuple(found)
 
+    @property
+    def runs_by_layers(self) -> bool:
+        """True for the architectures that `image_layers` knows: plain vision transformers and BEiT."""
+        return isinstance(self.model, Beit | VisionTransformer)
+
+    @property
+    def heads(self) -> int:
+        """Of the attention of a plain transformer."""
+        return self.model.blocks[0].attn.num_heads
+
+    def embed_image(self, image: Tensor) -> Tensor:
+        """What the first layer takes of an image: [batch, prefix + patches, dim], the class token first."""
+        model = self.model
+        tokens = model.patch_embed(image)
+        if isinstance(model, VisionTransformer):
+            return model.norm_pre(model.patch_drop(model._pos_embed(tokens)))
+        tokens = torch.cat([model.cls_token.expand(len(tokens), -1, -1), tokens], dim=1)
+        return model.pos_drop(tokens if model.pos_embed is None else tokens + model.pos_embed)
+
+    def image_layers(self, tokens: Tensor, layers: range) -> Tensor:
+        """Image tokens passed on through some of the layers: [batch, prefix + patches, dim]."""
+        options = {}
+        if isinstance(self.model, Beit) and self.model.rel_pos_bias is not None:
+            options["shared_rel_pos_bias"] = self.model.rel_pos_bias()
+        for index in layers:
+            block = self.model.blocks[index]
+            if self.model.grad_checkpointing and self.training:
+                tokens = checkpoint(block, tokens, use_reentrant=False, **options)
+            else:
+                tokens = block(tokens, **options)
+        return tokens
+
     def layer_id(self, name: str) -> int:
         """Depth of a parameter by timm's own grouping."""
         return self._layer_ids[name]
 
     def freeze_unused_by_images(self) -> None:
-        """Nothing: all of it sees images."""
+        """Freeze the norm that only timm's own classifiers have."""
+        for parameter in getattr(self.model, "fc_norm", nn.Identity()).parameters():
+            parameter.requires_grad_(False)
 
     def own_key(self, name: str) -> str | None:
         """The name in this module of a tensor in one of timm's files; None for the classifier."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 import torch.nn.functional as F
@@ -19,7 +19,10 @@ from torch import Tensor, nn
 
 from backbones.deformable import DeformableAttention, Grid
 from backbones.errors import UsageError
-from backbones.multiway import Multiway
+
+if TYPE_CHECKING:
+    from backbones.multiway import Multiway
+    from backbones.timm_backbone import TimmBackbone
 
 STAGES = 4
 POINTS = 4  # of each head in each map
@@ -34,12 +37,12 @@ Norm = Literal["batch", "group"]
 
 
 class ViTAdapter(nn.Module):
-    """Four maps [batch, dim, …] of strides 4, 8, 16 and 32 from an image and a Multiway transformer.
+    """Four maps [batch, dim, …] of strides 4, 8, 16 and 32 from an image and a plain transformer.
 
     The transformer is an argument of `forward`, not a part: its parameters stay where its owner has them.
     """
 
-    def __init__(self, backbone: Multiway, *, drop_path: float = 0.0, norm: Norm = "batch") -> None:
+    def __init__(self, backbone: Multiway | TimmBackbone, *, drop_path: float = 0.0, norm: Norm = "batch") -> None:
         """
         Args:
             drop_path: rate at which a training sample skips the feed-forward of an extractor, the same in each.
@@ -50,9 +53,12 @@ class ViTAdapter(nn.Module):
             UsageError: a backbone that cannot be run layer by layer.
         """
         super().__init__()
-        if not hasattr(backbone, "image_layers"):
-            raise UsageError("The ViT-Adapter runs between a backbone's layers: it takes Multiway backbones only.")
-        dim, heads = backbone.dim, backbone.config.heads
+        if not backbone.runs_by_layers:
+            raise UsageError(
+                "The ViT-Adapter runs between a backbone's layers: use a Multiway backbone, or timm's plain vision "
+                "transformers and BEiT."
+            )
+        dim, heads = backbone.dim, backbone.heads
         self.prior = SpatialPrior(dim, norm=norm)
         self.level_embed = nn.Parameter(torch.empty(STAGES - 1, dim).normal_())
         extractors = [1] * (STAGES - 1) + [LAST_EXTRACTORS]
@@ -63,22 +69,21 @@ class ViTAdapter(nn.Module):
         self.norms = nn.ModuleList(_norm(dim, norm) for _ in range(STAGES))
         self.apply(_initialise)
 
-    def forward(self, backbone: Multiway, image: Tensor) -> tuple[Tensor, ...]:
+    def forward(self, backbone: Multiway | TimmBackbone, image: Tensor) -> tuple[Tensor, ...]:
         """image: float [batch, 3, height, width], sides multiples of the patch size."""
         finest, *maps = self.prior(image)
         grids = [tuple(features.shape[-2:]) for features in maps]
         side = torch.cat(
             [_tokens(features) + level for features, level in zip(maps, self.level_embed, strict=True)], dim=1
         )
-        patch = backbone.config.patch_size
-        grid = (image.shape[-2] // patch, image.shape[-1] // patch)
-        tokens = backbone.embed_image(image)
+        grid = (image.shape[-2] // backbone.patch_size, image.shape[-1] // backbone.patch_size)
+        tokens, prefix = backbone.embed_image(image), backbone.prefix_tokens
         seen = []
-        for stage, layers in zip(self.stages, quarters(backbone.num_layers), strict=True):
-            class_token, patches = tokens[:, :1], stage.inject(tokens[:, 1:], side, grid, grids)
-            tokens = backbone.image_layers(torch.cat([class_token, patches], dim=1), layers)
-            side = stage.extract(side, tokens[:, 1:], grids, grid)
-            seen.append(_map(tokens[:, 1:], grid))
+        for stage, layers in zip(self.stages, quarters(backbone.map_layers), strict=True):
+            first, patches = tokens[:, :prefix], stage.inject(tokens[:, prefix:], side, grid, grids)
+            tokens = backbone.image_layers(torch.cat([first, patches], dim=1), layers)
+            side = stage.extract(side, tokens[:, prefix:], grids, grid)
+            seen.append(_map(tokens[:, prefix:], grid))
         parts = side.split([rows * columns for rows, columns in grids], dim=1)
         maps = [_map(part, grid) for part, grid in zip(parts, grids, strict=True)]
         maps = [self.up(maps[0]) + finest, *maps]

@@ -66,11 +66,12 @@ class ADE20K(TaskAdapter):
 
     def require_backbone(self, backbone: nn.Module, recipe: SegmentationRecipe) -> None:
         """Maps of one stride for UPerNet, a Multiway backbone for the ViT-Adapter, and crops without a remainder."""
-        if recipe.head == "mask2former" and not hasattr(backbone, "image_layers"):
+        if recipe.head == "mask2former" and not backbone.runs_by_layers:
             light = [name for name, other in self.recipes.items() if other.head == "upernet" and name != "nano"]
             raise UsageError(
-                f"Recipe {recipe.name} runs a ViT-Adapter between the layers of a Multiway backbone, which this one is "
-                f"not. Take a recipe with UPerNet: --recipe {' or --recipe '.join(light)}."
+                f"Recipe {recipe.name} runs a ViT-Adapter between the layers of a Multiway backbone, or of timm's "
+                "plain vision transformers and BEiT: this backbone is none of them. Use a recipe with UPerNet: "
+                f"--recipe {' or --recipe '.join(light)}."
             )
         if backbone.map_layers < 4:
             raise UsageError(f"UPerNet takes maps of four layers, and this backbone has {backbone.map_layers}.")

@@ -18,7 +18,7 @@ from backbones.pyramid import MapPyramid
 from backbones.vit_adapter import ViTAdapter, quarters
 from tasks.images import pixel_statistics
 from tasks.label_maps import encoded
-from tasks.models import mask2former, segmentation_heads
+from tasks.models import mask2former, segmentation_heads, vit_adapter_names
 from tasks.models.class_maps import best_classes
 
 if TYPE_CHECKING:
@@ -69,6 +69,10 @@ class Segmenter(BaseModel):
             {"labels": np.frombuffer(encoded(self._classes_of(views, sample.ori_shape) + np.uint8(1)), np.uint8)}
             for *views, sample in zip(*inputs, data_samples, strict=True)
         ]
+
+    def translated(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The tensors of a weights file under the names of this model: those of ViT-Adapter's own are renamed."""
+        return vit_adapter_names.own_state(state) if vit_adapter_names.is_official(state) else state
 
     def _maps(self, images: Tensor) -> tuple[Tensor, ...]:
         """The four maps that `pyramid` takes."""

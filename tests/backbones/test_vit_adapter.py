@@ -86,8 +86,27 @@ def test_centres_of_queries_are_where_they_look() -> None:
 
 
 def test_other_backbones_are_refused() -> None:
-    with pytest.raises(UsageError, match="Multiway backbones only"):
-        ViTAdapter(backbones.build("timm/vit_tiny_patch16_224", image_size=64))
+    with pytest.raises(UsageError, match="timm's plain vision transformers and BEiT"):
+        ViTAdapter(backbones.build("timm/resnet18"))
+
+
+@pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "vit_small_patch16_dinov3", "vit_small_patch14_reg4_dinov2"])
+def test_timms_plain_transformers_run_by_layers(name: str) -> None:
+    """The layers one after the other have the maps that timm's own forward gives."""
+    torch.manual_seed(0)
+    backbone = backbones.build(f"timm/{name}", image_size=224).eval()
+    if not backbone.runs_by_layers:
+        with pytest.raises(UsageError, match="plain vision"):
+            ViTAdapter(backbone)
+        return
+    image = torch.randn(1, 3, 224, 224)
+    grid = 224 // backbone.patch_size
+    with torch.inference_mode():
+        (expected,) = backbone.maps(image, [3])
+        tokens = backbone.image_layers(backbone.image_layers(backbone.embed_image(image), range(2)), range(2, 4))
+        found = tokens[:, backbone.prefix_tokens :].transpose(1, 2).unflatten(2, (grid, grid))
+        torch.testing.assert_close(found, expected)
+        assert len(ViTAdapter(backbone).eval()(backbone, image)) == 4
 
 
 def test_only_the_extractors_feed_forwards_are_skipped_by_stochastic_depth() -> None:

@@ -44,7 +44,7 @@ def test_the_resizing_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 @pytest.mark.parametrize(
     ("call", "way_out"),
     [
-        (("ade20k", "timm/vit_base_patch16_224"), "--recipe base_upernet"),
+        (("ade20k", "timm/vit_base_patch16_dinov3"), "--recipe base_upernet"),
         (("coco_detection", "timm/vit_base_patch16_224"), "--set window=0"),
         (("coco_detection", "timm/resnet50", "window=0"), "no patches"),
         (("coco_detection", "timm/beit_base_patch16_224", "window=0", "test_size=1536"), "test_size=1024"),
