@@ -176,9 +176,9 @@ class ADE20K(TaskAdapter):
     def picture(self, sample: Sample, record: Mapping[str, Any], root: Path) -> Image:
         import numpy as np
 
-        from tasks.ade20k_data import label_map
+        from tasks.ade20k_data import class_colours, label_map
         from tasks.images import open_image
-        from tasks.pictures import distinct_colours, segmentation_picture
+        from tasks.pictures import segmentation_picture
 
         names = sample.inputs["classes"]
         return segmentation_picture(
@@ -186,7 +186,7 @@ class ADE20K(TaskAdapter):
             label_map(sample) if sample.annotation is not None else None,
             _predicted_map(record, sample),
             names=names,
-            colours=distinct_colours(len(names)),
+            colours=class_colours(names),
         )
 
     def read_official(self, path: Path) -> list[dict[str, Any]]:

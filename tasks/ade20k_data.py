@@ -12,8 +12,10 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import Counter
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -41,12 +43,24 @@ def class_names(root: Path) -> tuple[str, ...]:
 
 def official_class_names() -> tuple[str, ...]:
     """The 150 classes of the benchmark, as MMSegmentation names them."""
+    return tuple(name.strip() for name in _official()["classes"])
+
+
+def class_colours(names: Sequence[str]) -> np.ndarray:
+    """A colour for each class, uint8 [classes, 3]: the benchmark's palette for its 150, else distinct ones."""
+    from tasks.pictures import distinct_colours
+
+    official = _official()["palette"]
+    return np.array(official, np.uint8) if len(names) == len(official) else distinct_colours(len(names))
+
+
+def _official() -> dict[str, Any]:
     from backbones import operators
 
     operators.provide()
     from mmseg.datasets import ADE20KDataset
 
-    return tuple(name.strip() for name in ADE20KDataset.METAINFO["classes"])
+    return ADE20KDataset.METAINFO
 
 
 def _listed_classes(file: Path) -> tuple[str, ...]:

@@ -18,8 +18,8 @@ class SegmentationRecipe(DenseRecipe):
     Multi-scale results ("MS") come from the `_ms` recipes, which differ in `tta_ratios` and `tta_flip` only:
     `harness predict ade20k --recipe large_ms --weights final.safetensors`.
 
-    `base` and `large` start from image-level weights. `large_stuff` is the second stage of a training whose first
-    stage is COCO-Stuff-164k: its `--weights` are that stage's.
+    `base` and `large` start from image-level weights. `large_cocostuff` is a stage on COCO-Stuff-164k, as a folder in
+    ADE20K's layout, and `large_stuff` the one on ADE20K that goes on from its weights.
 
     Batch normalisation makes a training depend on how many crops are normalised together: `micro_batch` times the
     number of processes, 16 in the sources. `--set adapter_norm=group` (or `norm=GN` for UPerNet) looks at each crop
@@ -162,6 +162,12 @@ _LARGE = _mask2former(
 _LARGE_STUFF = dataclasses.replace(
     _LARGE, name="beit3_large_stuff_ade20k", source=_VIT_ADAPTER.format("80k_ade20k_ss"), steps=80_000, tta_flip=True
 )
+_LARGE_COCOSTUFF = dataclasses.replace(
+    _LARGE,
+    name="beit3_large_cocostuff164k",
+    source=_VIT_ADAPTER.format("80k_cocostuff164k_ss").replace("ade20k", "coco_stuff164k", 1),
+    steps=80_000,
+)
 # The paper follows ViT-Adapter; Table 15 has the numbers that differ.
 _GIANT = _mask2former(
     "giant", source="arXiv 2208.10442, Table 15; the rest ViT-Adapter's", lr=1e-5, layer_decay=0.95, drop_path=0.5,
@@ -176,6 +182,7 @@ RECIPES = {
     "base_upernet": _upernet("base", lr=5e-5, layer_decay=0.75, drop_path=0.15, micro_batch=8),
     "large": _LARGE,
     "large_ms": _multi_scale(_LARGE, *_MS_VIT_ADAPTER),
+    "large_cocostuff": _LARGE_COCOSTUFF,
     "large_stuff": _LARGE_STUFF,
     "large_stuff_ms": _multi_scale(_LARGE_STUFF, *_MS_VIT_ADAPTER),
     "large_upernet": _upernet("large", lr=4e-5, layer_decay=0.9, drop_path=0.2, micro_batch=4),

@@ -259,6 +259,9 @@ def test_the_recipes_are_the_published_ones() -> None:
     assert stuff.source.endswith("/mask2former_beitv2_adapter_large_896_80k_ade20k_ss.py")
     assert set(stuff.differs_from(large)) == {"steps", "tta_flip"}
     assert (stuff.steps, stuff.tta_flip, giant.steps) == (80_000, True, 80_000)
+    first = RECIPES["large_cocostuff"]
+    assert first.source.endswith("configs/coco_stuff164k/mask2former_beitv2_adapter_large_896_80k_cocostuff164k_ss.py")
+    assert first.differs_from(large) == ["steps"]
     assert large.start_lr == pytest.approx(2e-11)
     assert (large.ratio_range, large.cat_max_ratio, large.inference) == ((0.5, 2.0), 0.75, "slide")
     assert (large.tta_ratios, large.tta_flip) == ((1.0,), False)

@@ -10,6 +10,7 @@ from PIL import Image
 import tasks
 from backbones import InputError, UsageError
 from harness import provenance
+from tasks import ade20k_data
 from tasks.ade20k_data import CLASS_FILE, class_names
 from tests.label_maps import NAMES, SIZE, draw_folder, save
 
@@ -162,3 +163,12 @@ def test_check_counts_and_opens_every_map(folder: Path) -> None:
     assert len(wrong) == 4  # the broken image as an image, and its size beside its map's
     assert "3 × 20 pixels, and image" in " ".join(wrong)
     assert "has the id 4, and there are 3 classes" in " ".join(wrong)
+
+
+def test_the_benchmarks_classes_have_its_colours() -> None:
+    """Wall, building and sky in the colours of the official palette (sceneparsing, color150.mat)."""
+    colours = ade20k_data.class_colours(ade20k_data.official_class_names())
+    assert colours.shape == (150, 3)
+    assert colours[:3].tolist() == [[120, 120, 120], [180, 120, 120], [6, 230, 230]]
+    others = ade20k_data.class_colours(("sky", "tree", "road"))
+    assert len({tuple(colour) for colour in others.tolist()}) == 3
