@@ -1,0 +1,35 @@
+"""The comparison of precisions runs at a tiny size, and sees what it should."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tasks.adapter import Sample
+from tests.benchmarks import peers, precision
+
+
+@pytest.mark.slow
+def test_every_task_is_compared_with_torchscales_own_predictions(tmp_path: Path) -> None:
+    report = precision.measure(scale=0.02, changes=["epochs=0", "steps=2"], folder=tmp_path)
+    assert [row["task"] for row in report.rows] == [task.name for task in precision.TASKS]
+    for row in report.rows:
+        assert row["predictions"] > 1
+        assert 0 <= row["ours fp16 %"] <= 100
+        if peers.has_torchscale():  # the same weights, so another prediction would be another computation
+            assert row["fp32, ours to torchscale's %"] == 0
+
+
+def test_what_changes_more_than_torchscales_is_told() -> None:
+    row = {"task": "t", "ours bf16 %": 3.0, "ours fp16 %": 1.0, "torchscale bf16 %": 3.0, "torchscale fp16 %": 0.5}
+    assert precision.missed([row]) == ["t, fp16: 1.00 % change, of torchscale's 0.50 %"]
+    assert len(precision.missed([row | {"fp32, ours to torchscale's %": 1.0, "ours fp16 %": 0.0}])) == 1
+
+
+def test_a_texts_rank_counts_the_nearer_images() -> None:
+    samples = [Sample(name, {"image": name}, None) for name in "ab"]
+    samples += [Sample(f"{name}0", {"text": name}, {"image": name}) for name in "ab"]
+    features = [np.array(pair, np.float32) for pair in ([1, 0], [0, 1], [0.8, 0.6], [0.8, 0.6])]
+    assert precision._ranks(samples, features) == [0, 1]
