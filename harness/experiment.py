@@ -58,7 +58,7 @@ class Experiment:
         tokenizer = self.read_tokenizer()
         from harness import distributed  # imports PyTorch
 
-        labels = distributed.from_main(self.adapter.labels(self.data) if distributed.rank() == 0 else None)
+        labels = distributed.decided(lambda: self.adapter.labels(self.data))
         return Setting(root=self.data, recipe=self.recipe, tokenizer=tokenizer, labels=labels)
 
     def read_tokenizer(self) -> Tokenizer | None:

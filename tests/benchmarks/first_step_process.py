@@ -99,10 +99,10 @@ def _import_the_rest(task: str) -> None:
 
 
 def _hash(provenance: Any, experiment: Any, samples: Any) -> None:
-    from harness import api
+    from harness import distributed
 
-    if hasattr(api, "_data_sha256"):
-        api._data_sha256(experiment, samples)
+    if hasattr(distributed, "decided"):
+        distributed.decided(lambda: provenance.data_sha256(experiment.adapter, samples, experiment.data))
     else:  # older versions, where every process did
         provenance.data_sha256(samples)
 
