@@ -8,6 +8,9 @@ operators that mmcv-lite lacks. In a config:
         backbone=dict(type="Multiway", name="beit3_base_patch16_224", weights="beit3_base_patch16_224.pth",
                       image_size=1024, window=14, global_layers=(2, 5, 8, 11)),
         neck=dict(type="SimpleFeaturePyramid", dim=768), …)
+    optim_wrapper = dict(
+        optimizer=dict(type="AdamW", lr=1e-4, weight_decay=0.1),
+        constructor="MultiwayLayerDecay", paramwise_cfg=dict(layer_decay=0.7, decays="detectron2"))
 """
 
 from __future__ import annotations
@@ -22,13 +25,16 @@ from typing import Any, Literal
 from mmengine.config import ConfigDict
 from mmengine.logging import MMLogger
 from mmengine.model import BaseModule
-from mmengine.registry import MODELS, DefaultScope
+from mmengine.optim import DefaultOptimWrapperConstructor
+from mmengine.registry import MODELS, OPTIM_WRAPPER_CONSTRUCTORS, DefaultScope
 from timm.layers import LayerNorm2d
-from torch import Tensor
+from torch import Tensor, nn
 
 import backbones
 from backbones import operators
 from backbones.config import DENSE_PATCH
+from backbones.errors import UsageError
+from backbones.parameter_groups import layer_scale, without_weight_decay
 from backbones.pyramid import MapPyramid, SimpleFeaturePyramid
 from backbones.vit_adapter import ViTAdapter
 
@@ -103,3 +109,41 @@ class MultiwayMaps(BaseModule):
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         """image: float [batch, 3, height, width]; sides are multiples of the patch size."""
         return self.adapter(self.beit3, image) if self.adapter else self.beit3.maps(image, self.layers)
+
+
+@OPTIM_WRAPPER_CONSTRUCTORS.register_module()
+class MultiwayLayerDecay(DefaultOptimWrapperConstructor):
+    """An optimizer in which the lower layers of a `Multiway` backbone learn slower.
+
+    Of `paramwise_cfg` it takes `layer_decay`, the factor from a layer to the one below (1.0 when not given), and
+    `decays`, which parameters have the optimizer's weight decay (`backbones.parameter_groups`; "matrices" when not
+    given). MMDetection's own constructor of this kind knows the names of ConvNeXt, BEiT and MAE alone.
+    """
+
+    def add_params(self, params: list[dict], module: nn.Module, **kwargs: object) -> None:
+        """Append a group for each learning rate and weight decay.
+
+        Raises:
+            UsageError: the model has no Multiway backbone, or paramwise_cfg another option.
+        """
+        options = {"layer_decay": 1.0, "decays": "matrices"} | self.paramwise_cfg
+        if unknown := options.keys() - {"layer_decay", "decays"}:
+            raise UsageError(
+                f"MultiwayLayerDecay knows layer_decay and decays in paramwise_cfg, not {sorted(unknown)}."
+            )
+        found = [name for name, each in module.named_modules() if isinstance(each, MultiwayMaps)]
+        if not found:
+            raise UsageError(
+                'MultiwayLayerDecay is for models with a backbone of type="Multiway", and this one has none.'
+            )
+        prefix = f"{found[0]}.beit3."
+        backbone = module.get_submodule(prefix.removesuffix("."))
+        spared = without_weight_decay(module, prefix=prefix, decays=options["decays"])
+        groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+        for name, parameter in module.named_parameters():
+            if parameter.requires_grad:
+                inside = name.removeprefix(prefix) if name.startswith(prefix) else None
+                scale = layer_scale(backbone, inside, decay=options["layer_decay"])
+                decay = 0.0 if name in spared else self.base_wd or 0.0
+                groups.setdefault((self.base_lr * scale, decay), []).append(parameter)
+        params += [{"params": own, "lr": rate, "weight_decay": decay} for (rate, decay), own in groups.items()]

@@ -74,11 +74,22 @@ def _run_one(experiment: Experiment, results: Path, log: Sequence[str], show: in
         if train:
             weights = _fine_tune(experiment, work, train, prints[adapter.train_split], files, log)
         paths = _predict(experiment, work, tests, weights, prints)
-        if show and distributed.rank() == 0:
-            for split, test in tests.items():
-                folder = work.folder / "pictures" / (split if len(tests) > 1 else "")
-                pictures.write(experiment, test, paths[split], folder, count=show)
+        _show(experiment, work, tests, paths, count=show)
         return _score(experiment, work, tests, results)
+
+
+def _show(
+    experiment: Experiment,
+    work: WorkDir,
+    tests: Mapping[str, Sequence[Sample]],
+    paths: Mapping[str, Path],
+    *,
+    count: int,
+) -> None:
+    if count and distributed.rank() == 0:
+        for split, test in tests.items():
+            folder = work.folder / "pictures" / (split if len(tests) > 1 else "")
+            pictures.write(experiment, test, paths[split], folder, count=count)
 
 
 def _tell(experiment: Experiment) -> None:
@@ -182,6 +193,7 @@ def predict(
     split: str | Sequence[str] | None = None,
     out: str | Path = "runs",
     name: str | None = None,
+    show: int = 0,
     **options: Any,
 ) -> Path | list[Path]:
     """Predict with fine-tuned weights, ours or official ones; returns the predictions file.
@@ -190,9 +202,11 @@ def predict(
 
     Args:
         split: one, or several, for which the files are returned in the same order.
+        show: write pictures of that many predictions of each split, for tasks that have them.
     """
     named = name or f"{backbone.replace('/', '-')}-{Path(weights).stem}"
     experiment = plan(task, backbone=backbone, weights=weights, split=split, out=out, name=named, **options)
+    pictures.require(experiment.adapter, count=show)
     distributed.start()
     _tell(experiment)
     preflight.require(experiment, scores=False)
@@ -201,6 +215,7 @@ def predict(
     prints = _fingerprints(experiment, tests)
     with opened(experiment.folder, experiment.identity(**_digests(experiment), stage="predict"), prints) as work:
         paths = _predict(experiment, work, tests, experiment.weights, prints)
+        _show(experiment, work, tests, paths, count=show)
     return paths[experiment.splits[0]] if split is None or isinstance(split, str) else list(paths.values())
 
 

@@ -12,6 +12,7 @@ from mmengine.optim import OptimWrapper
 from torch import nn
 
 from backbones.errors import InputError, UsageError
+from backbones.parameter_groups import layer_scale, without_weight_decay
 from harness.device import autocast
 from tasks.recipe import Recipe
 
@@ -21,21 +22,14 @@ BACKBONE = "beit3."  # where task models hold their backbone
 def parameter_groups(model: nn.Module, recipe: Recipe) -> list[dict]:
     """AdamW groups with `lr_scale` and `weight_decay`, and the `names` of their parameters.
 
-    With layer decay d < 1 a parameter's scale is d^(L + 1 - depth): embeddings have depth 0, layer i depth
-    i + 1, the final norm and everything outside the backbone depth L + 1, but for the recipe's `low_lr_parts`, which
-    have depth 0. Without it, parameters whose name starts with "head" get `head_lr_scale`. Source: unilm
-    beit3/optim_factory.py.
-
-    `recipe.decays` says which parameters have weight decay:
-    matrices: all but biases, parameters of one dimension and those that the backbone names (`no_weight_decay`);
-        source: as above.
-    detectron2: all, biases too, but the backbone's LayerNorms and what it names. The norms of heads and pyramid decay,
-        since detectron2 spares PyTorch's own norm modules only; source: its get_default_optimizer_params with ViTDet's
-        configuration of base and large.
-    all: every parameter; source: ViTDet's configuration of huge and EVA-01's.
+    With layer decay a parameter's scale is that of its depth (`layer_scale`); the recipe's `low_lr_parts` have that of
+    the embeddings. Without it, parameters whose name starts with "head" get `head_lr_scale`. `recipe.decays` says which
+    parameters have weight decay (`without_weight_decay`). Source: unilm beit3/optim_factory.py.
     """
     backbone = model.beit3
-    spared = _spared(model, recipe)
+    spared = without_weight_decay(model, prefix=BACKBONE, decays=recipe.decays)
+    if recipe.decays != "all":
+        spared |= {"logit_scale"}
     groups: dict[tuple[float, float], dict] = {}
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
@@ -47,25 +41,12 @@ def parameter_groups(model: nn.Module, recipe: Recipe) -> list[dict]:
     return list(groups.values())
 
 
-def _spared(model: nn.Module, recipe: Recipe) -> set[str]:
-    """Names of the parameters without weight decay."""
-    if recipe.decays == "all":
-        return set()
-    named = {BACKBONE + name for name in model.beit3.no_weight_decay()} | {"logit_scale"}
-    if recipe.decays == "detectron2":
-        norms = [name for name, module in model.beit3.named_modules() if isinstance(module, nn.LayerNorm)]
-        return named | {f"{BACKBONE}{norm}.{kind}" for norm in norms for kind in ("weight", "bias")}
-    small = {name for name, parameter in model.named_parameters() if parameter.ndim == 1 or name.endswith(".bias")}
-    return named | small
-
-
 def _lr_scale(name: str, backbone: nn.Module, recipe: Recipe) -> float:
     if recipe.layer_decay < 1.0:
-        top = backbone.num_layers + 1
-        depth = 0 if name.startswith(recipe.low_lr_parts) else top
-        if name.startswith(BACKBONE):
-            depth = backbone.layer_id(name.removeprefix(BACKBONE))
-        return recipe.layer_decay ** (top - depth)
+        if name.startswith(recipe.low_lr_parts):
+            return recipe.layer_decay ** (backbone.num_layers + 1)
+        inside = name.removeprefix(BACKBONE) if name.startswith(BACKBONE) else None
+        return layer_scale(backbone, inside, decay=recipe.layer_decay)
     return recipe.head_lr_scale if name.startswith("head") else 1.0
 
 

@@ -20,7 +20,8 @@ class DetectionRecipe(DenseRecipe):
     draws its proposals by lot (mmdet's RandomSampler) and averages a loss over those of its own micro batch
     (`avg_factor`, which no process tells another), as in the published trainings. So `micro_batch` is part of what
     decides a result. A training that is interrupted and resumed with the same numbers ends with the same bits, and
-    predictions are the same to the byte on any number of processes.
+    predictions are the same to the byte on any number of processes. That is so on CPUs; on a GPU, RoIAlign's gradient
+    is summed by atomic additions, whose order varies: two trainings there differ in the last bits.
     """
 
     split_alters = True

@@ -45,7 +45,7 @@ class Recipe:
     head_lr_scale: float = 1.0  # for parameters whose name starts with "head"; only without layer decay
     low_lr_parts: tuple[str, ...] = ()  # parameters whose names start so learn as slowly as the embeddings; with decay
     weight_decay: float = 0.05
-    decays: Literal["matrices", "detectron2", "all"] = "matrices"  # which parameters; see harness.optim
+    decays: Literal["matrices", "detectron2", "all"] = "matrices"  # which parameters; see backbones.parameter_groups
     beta1: float = 0.9
     beta2: float = 0.999
     eps: float = 1e-8

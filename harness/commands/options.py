@@ -27,6 +27,12 @@ def add_experiment(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_show(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--show", type=int, default=0, metavar="N", help="write pictures of N predictions, for tasks that have them"
+    )
+
+
 def experiment(args: argparse.Namespace) -> dict[str, Any]:
     """The shared options as keywords."""
     names = (

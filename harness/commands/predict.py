@@ -16,6 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("task", metavar="TASK")
     options.add_experiment(parser)
     parser.add_argument("--weights", required=True, metavar="FILE", help="fine-tuned weights, backbone and head")
+    options.add_show(parser)
 
 
 def run(args: argparse.Namespace) -> Answer:
@@ -25,7 +26,7 @@ def run(args: argparse.Namespace) -> Answer:
     several = len(chosen["split"] or ()) > 1
     if not several:
         chosen["split"] = chosen["split"] and chosen["split"][0]
-    found = api.predict(args.task, weights=args.weights, **chosen)
+    found = api.predict(args.task, weights=args.weights, show=args.show, **chosen)
     paths = found if several else [found]
 
     def show(console: Console) -> None:

@@ -24,9 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--keep", choices=("last", "best"), help="weights to predict with: the last, or those that validated best"
     )
-    parser.add_argument(
-        "--show", type=int, default=0, metavar="N", help="write pictures of N predictions, for tasks that have them"
-    )
+    options.add_show(parser)
 
 
 def run(args: argparse.Namespace) -> Answer:

@@ -8,12 +8,17 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.model import revert_sync_batchnorm
+from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, DefaultScope
+from torch import nn
 
 import backbones
-from backbones import InputError, openmmlab, weights
+from backbones import InputError, UsageError, openmmlab, weights
 from backbones.config import CONFIGS
+from harness.optim import parameter_groups
+from tasks.recipe import Recipe
 from tests.conftest import REPOSITORY
+from tests.instances import folder
 
 NANO = {"type": "Multiway", "name": "multiway_nano", "image_size": 64}
 IMAGE = torch.randn(2, 3, 64, 96)
@@ -22,7 +27,7 @@ IMAGE = torch.randn(2, 3, 64, 96)
 def readme_config(package: str, tmp_path: Path) -> Config:
     """The README's example for a package, with the smallest backbone and weights that are there."""
     blocks = re.findall(r"```python\n(.*?)```", (REPOSITORY / "README.md").read_text(), re.DOTALL)
-    (text,) = [block for block in blocks if f'_base_ = "{package}::' in block]
+    (text,) = [block for block in blocks if f'"{package}::_base_/models' in block]
     weights.save(backbones.build("multiway_nano").state_dict(), tmp_path / "nano.safetensors")
     for old, new in (
         ("beit3_base_patch16_224.pth", str(tmp_path / "nano.safetensors")),
@@ -134,3 +139,68 @@ def test_heads_are_built_the_same_whatever_the_default_scope(capsys: pytest.Capt
         head = openmmlab.build(config, package="mmseg")
     assert type(head).__module__.startswith("mmseg.")
     assert capsys.readouterr().out == ""
+
+
+def test_the_readmes_detector_trains_by_mmengines_runner(tmp_path: Path) -> None:
+    """Two steps with MMDetection's data set, pipeline and schedule: lower layers move less."""
+    from mmengine.runner import Runner
+
+    root = folder(tmp_path / "coco")
+    config = readme_config("mmdet", tmp_path)
+    dataset = config.train_dataloader.dataset
+    dataset.data_root, dataset.metainfo = f"{root}/", {"classes": ("red", "green", "blue")}
+    for step in dataset.pipeline:
+        if step.type == "Resize":
+            step.scale = (96, 64)
+    config.train_dataloader.update(num_workers=0, persistent_workers=False, batch_size=2)
+    config.train_cfg = {"type": "IterBasedTrainLoop", "max_iters": 2}
+    config.val_dataloader = config.val_cfg = config.val_evaluator = None
+    config.test_dataloader = config.test_cfg = config.test_evaluator = None
+    config.model.roi_head.bbox_head.num_classes = config.model.roi_head.mask_head.num_classes = 3
+    config.work_dir, config.log_level = str(tmp_path / "work"), "ERROR"
+    config.experiment_name = "readme"
+    with DefaultScope.overwrite_default_scope("mmdet"):  # which puts back what the runner leaves
+        runner = Runner.from_cfg(config)
+        model = runner.model
+        before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+        runner.train()
+    layers = [f"backbone.beit3.encoder.layers.{index}.ffn.A.fc1.weight" for index in (0, 5)]
+    after = {name: parameter.detach() for name, parameter in model.named_parameters()}
+    moved = {name: (after[name] - before[name]).abs().max().item() for name in before}
+    assert runner.iter == 2
+    assert moved[layers[1]] > 0
+    assert moved[layers[0]] == pytest.approx(moved[layers[1]] * 0.7**5, rel=0.2)
+    assert moved["backbone.beit3.text_embed.weight"] == 0
+
+
+def test_layers_decay_as_in_our_own_training() -> None:
+    model = nn.Module()
+    model.backbone = MODELS.build(NANO | {"window": 2, "global_layers": (5,)})
+    model.head = nn.Linear(3, 2)
+    ours = nn.Module()
+    ours.beit3, ours.net = model.backbone.beit3, model.head
+    recipe = Recipe(
+        name="test", source="", image_size=64, epochs=1, batch_size=2, lr=1e-4, layer_decay=0.7, weight_decay=0.1,
+        decays="detectron2",
+    )  # fmt: skip
+    expected = {
+        id(each): (1e-4 * group["lr_scale"], group["weight_decay"])
+        for group in parameter_groups(ours, recipe)
+        for each in group["params"]
+    }
+    config = {
+        "optimizer": {"type": "AdamW", "lr": 1e-4, "weight_decay": 0.1},
+        "constructor": "MultiwayLayerDecay",
+        "paramwise_cfg": {"layer_decay": 0.7, "decays": "detectron2"},
+    }
+    wrapper = build_optim_wrapper(model, config)
+    found = {
+        id(each): (group["lr"], group["weight_decay"])
+        for group in wrapper.optimizer.param_groups
+        for each in group["params"]
+    }
+    assert found == expected
+    with pytest.raises(UsageError, match="has none"):
+        build_optim_wrapper(nn.Linear(2, 2), config)
+    with pytest.raises(UsageError, match="norm_decay_mult"):
+        build_optim_wrapper(model, config | {"paramwise_cfg": {"norm_decay_mult": 0.0}})

@@ -84,6 +84,12 @@ def test_a_run_shows_as_many_as_were_asked_for_also_once_it_is_complete(
     assert sorted(file.stem for file in folder.iterdir()) == ["ADE_val_00000001", "ADE_val_00000003"]
     assert f"Pictures of 2 predictions: {folder}" in capfd.readouterr().err
     assert final.stat().st_mtime_ns == before
+    assert (
+        main(["predict", *call(data, out, "--show", "3", "--weights", str(final), task="ade20k", changes=TINY)[1:]])
+        == 0
+    )
+    (told_of,) = [line for line in capfd.readouterr().err.splitlines() if "Pictures of 3 predictions" in line]
+    assert len(list(Path(told_of.rpartition(": ")[2]).iterdir())) == 3
 
 
 def test_pictures_that_cannot_be_had_are_refused_before_anything_starts(
