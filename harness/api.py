@@ -14,6 +14,7 @@ from typing import Any, overload
 from backbones import weights as weight_files
 from backbones.errors import InputError, UsageError
 from harness import checkpoints, distributed, origin, pictures, preflight
+from harness.device import device, reset_peak_memory
 from harness.experiment import Experiment, limited, plan
 from harness.fingerprint import Fingerprint, fingerprint
 from harness.inference import Predicted
@@ -332,6 +333,7 @@ def _predict(
             weight_files.load(model, weights)
     for split in missing:
         items = experiment.adapter.eval_set(tests[split], experiment.setting)
+        reset_peak_memory(device())
         predicted = predict_split(model, items, tests[split], experiment.recipe, target=targets[split])
         # Written before the score: it says who predicted, whoever scores.
         distributed.decided(lambda: _write_origin(experiment, work, split, model, weights, predicted))  # noqa: B023

@@ -13,7 +13,7 @@ from mmengine.model import BaseModel
 from backbones.linear import packed
 from harness import distributed
 from harness.cores import loader_workers
-from harness.device import autocast, device, prediction_precision, reset_peak_memory
+from harness.device import autocast, device, prediction_precision
 from harness.loading import Unbroken, eval_loader
 from harness.predictions import PredictionWriter, done, merge
 from harness.progress import bar
@@ -58,7 +58,6 @@ def predict(
     todo = [part for part in slices if any(ids[index] not in have for index in part)]
     mine = todo[distributed.rank() :: distributed.world_size()]
     where = device()
-    reset_peak_memory(where)
     model.to(where).eval()
     loader = eval_loader(items, mine, workers=loader_workers(recipe.workers))
     writer = PredictionWriter(parts, rank=distributed.rank())

@@ -178,7 +178,9 @@ def fine_tune(
         "train_device": describe(where),
         "train_peak_memory": peak_memory(where),
     }
-    kept = validation.best if validation and recipe.keep == "best" else None
+    kept = None
+    if validation and recipe.keep == "best":
+        kept, known["selected"] = validation.best, validation.choice
     distributed.decided(lambda: _save_final(model, final, known, kept=kept))
     return Trained(final, seconds())
 

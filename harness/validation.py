@@ -78,6 +78,11 @@ class Validation:
         """The weights that are kept, with keep=best."""
         return self._folder / BEST
 
+    @property
+    def choice(self) -> str:
+        """How the weights are chosen with keep=best, for the rows made with them."""
+        return f"best {self._adapter.primary.name} on {self._split}"
+
     def due(self, step: int, *, steps_per_epoch: int, last: int) -> bool:
         """Decide whether it is time after `step` optimizer steps: every `recipe.validate` epochs, and at the end."""
         every = self._recipe.validate * (1 if self._recipe.steps else steps_per_epoch)

@@ -129,6 +129,7 @@ def test_the_best_weights_are_kept_when_asked_for(
     assert all(tensor.equal(kept[name]) for name, tensor in states[1].items())
     assert not all(tensor.equal(kept[name]) for name, tensor in states[3].items())
     assert {"validate", "keep"} <= set(row.recipe_altered.split())
+    assert row.selected == "best top1 on val"
     assert not (folder(tmp_path) / validation.BEST).exists()
 
 
