@@ -8,11 +8,12 @@ from collections.abc import Sequence
 
 import timm
 import torch
-from timm.layers import resample_abs_pos_embed
+from timm.layers import DropPath, resample_abs_pos_embed
 from timm.models import Beit, VisionTransformer, group_parameters
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from backbones import noise
 from backbones.errors import UsageError, unknown
 from backbones.multiway import Encoded
 from backbones.positions import require_whole_patches, resize_patch_kernel
@@ -49,6 +50,7 @@ class TimmBackbone(nn.Module):
         self.model, refused = _create(name, {**wanted, "dynamic_img_size": True})
         if "drop_path_rate" in refused:
             raise UsageError(f"timm/{name} has no stochastic depth: take --set drop_path=0.")
+        _share_noise(self.model)
         if "patch_size" in refused and patch_size != self.patch_size:
             own = f"patches of {self.patch_size} pixels" if self.patch_size else "no patches"
             raise UsageError(
@@ -220,6 +222,13 @@ def _create(name: str, wanted: dict[str, object]) -> tuple[nn.Module, set[str]]:
             if named is None or named[1] not in options:
                 raise
             refused.add(named[1])
+
+
+def _share_noise(model: nn.Module) -> None:
+    """Let stochastic depth's draws follow from a sample's place in the batch, as in `Multiway`."""
+    drops = [(name, module) for name, module in model.named_modules() if isinstance(module, DropPath)]
+    for number, (name, module) in enumerate(drops):
+        model.set_submodule(name, noise.DropPath(module.drop_prob, key=(number,)))
 
 
 def _as_tokens(features: Tensor, dim: int) -> Tensor:

@@ -172,7 +172,10 @@ _LARGE_COCOSTUFF = dataclasses.replace(
 _GIANT = _mask2former(
     "giant", source="arXiv 2208.10442, Table 15; the rest ViT-Adapter's", lr=1e-5, layer_decay=0.95, drop_path=0.5,
     steps=80_000, micro_batch=1,
-    deviations=["no stage on COCO-Stuff-164k before, as the paper names none"],
+    deviations=[
+        "no stage on COCO-Stuff-164k before, as the paper names none",
+        "patches keep 14 pixels, which EVA-01 resizes to 16",
+    ],
 )  # fmt: skip
 _MS_VIT_ADAPTER = ((800, 832, 864, 896), "mask2former_beitv2_adapter_large_896_80k_ade20k_ms.py")
 _MS_EVA = ((512, 640, 768, 896, 1024, 1152, 1280), "EVA-01's")

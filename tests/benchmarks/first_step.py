@@ -9,8 +9,8 @@ measured, such as a git worktree of an older commit. Needs Linux.
     python -m tests.benchmarks.first_step --sets coco vqa --processes 2
 
 Last figures:
-    AMD EPYC, Python 3.11, on two cores that eight others used too, so that seconds are some five times what they are on
-    an idle machine. Two processes, official sizes; the memory of a process and of a node as above, a worker's alone:
+    AMD EPYC, Python 3.11, on two cores that other work used too: of the seconds only the order of magnitude counts. Two
+    processes, official sizes; the memory of a process and of a node as above, a worker's alone:
 
                  seconds  process   node  worker
     coco             181  166 MiB    155       3
@@ -19,8 +19,8 @@ Last figures:
     captions          58  109 MiB    131       1
     retrieval         62  125 MiB    221       1
 
-    objects365, one process: 319 s of a core, of which most is reading; 1.3 GiB mapped, 2.2 GiB resident with all
-    libraries, 4.1 GiB at its highest, 4 MiB of a worker's own.
+    objects365, one process: 319 s of a core, most of it reading; 1.3 GiB mapped, 2.2 GiB resident with all
+    libraries, 4.1 GiB at its highest. A worker's share was 4 MiB before it had looked at all samples.
 """
 
 from __future__ import annotations

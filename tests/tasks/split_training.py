@@ -24,6 +24,7 @@ SHARED = (
 )  # fmt: skip
 CASES = {
     "imagenet": ("mixup=0.8", "cutmix=1.0", "mixup_group=4"),
+    "imagenet, timm": (),
     "nlvr2": (),
     "vqav2": (),
     "coco_captioning": ("loss_group=4",),
@@ -37,8 +38,10 @@ def experiment(case: str, data: Path, spm: Path, *changes: str):
     """The run of a case on the data sets under `data`."""
     task = case.partition(",")[0]
     changes = [*SHARED, "precision=fp32", *CASES[case], *changes]
+    timm = case.endswith("timm")
     root = data / {"imagenet": "imagenet", "vqav2": "vqa"}.get(task, task)
-    return plan(task, backbone="multiway_nano", data=root, tokenizer=spm, changes=changes, seed=7)
+    backbone, recipe = ("timm/test_vit", "nano") if timm else ("multiway_nano", None)
+    return plan(task, backbone=backbone, recipe=recipe, data=root, tokenizer=spm, changes=changes, seed=7)
 
 
 def train(case: str, data: Path, spm: Path, folder: Path, *changes: str) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
