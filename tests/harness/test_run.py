@@ -169,7 +169,7 @@ def test_a_run_killed_in_training_and_in_prediction_ends_as_an_uninterrupted_one
     # One image is a pipe that nobody writes to: prediction gets so far and no further, until it is killed.
     data = Path(shutil.copytree(colours, tmp_path / "data"))
     last = sorted((data / "val" / "class2").iterdir())[-1]
-    content = last.read_bytes()
+    content, times = last.read_bytes(), last.stat()
     last.unlink()
     os.mkfifo(last)
     slow = command(data, broken, *NOISY, "workers=1")
@@ -180,6 +180,8 @@ def test_a_run_killed_in_training_and_in_prediction_ends_as_an_uninterrupted_one
     assert not parts.with_suffix(".jsonl").exists()
     last.unlink()
     last.write_bytes(content)
+    os.utime(last, ns=(times.st_atime_ns, times.st_mtime_ns))
+    _take_over_data(folder(whole) / "run.json", folder(broken) / "run.json")  # the pipe's size and time stand in it
     execute(command(data, broken, *NOISY))
     assert len(list(parts.parent.glob("val*"))) == 2  # the parts are gone: records and their origin are left
     tensors = [_tensors(folder(out) / "checkpoints" / "final.safetensors") for out in (whole, broken)]
@@ -187,6 +189,11 @@ def test_a_run_killed_in_training_and_in_prediction_ends_as_an_uninterrupted_one
         assert tensor.equal(tensors[1][name]), name
     rows = [read(out / "results.csv") for out in (whole, broken)]
     assert [comparable(row) for row in rows[0]] == [comparable(row) for row in rows[1]]
+
+
+def _take_over_data(source: Path, target: Path) -> None:
+    facts = json.loads(target.read_text()) | {"data": json.loads(source.read_text())["data"]}
+    target.write_text(json.dumps(facts))
 
 
 def _tensors(path: Path) -> dict:
