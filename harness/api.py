@@ -57,7 +57,7 @@ def run(
 def _run_one(experiment: Experiment, results: Path, log: Sequence[str], show: int) -> list[ResultRow]:
     adapter = experiment.adapter
     _tell(experiment)
-    preflight.require(experiment, scores=True)
+    preflight.require(experiment, whole=True)
     train = experiment.samples(adapter.train_split) if experiment.recipe.trains else []
     tests = {split: experiment.samples(split) for split in experiment.splits}
     for split, test in tests.items():
@@ -65,10 +65,13 @@ def _run_one(experiment: Experiment, results: Path, log: Sequence[str], show: in
     preflight.require_space(experiment, samples=sum(len(test) for test in tests.values()))
     files = _digests(experiment)
     printed = {adapter.train_split: train, **tests} if train else tests
+    only_predicted = tests.keys() - {adapter.train_split}
     if train and experiment.recipe.keep == "best":
         printed[adapter.validates] = experiment.samples(adapter.validates)
+        only_predicted -= {adapter.validates}
     prints = _fingerprints(experiment, printed)
-    with opened(experiment.folder, experiment.identity(**files, stage="run"), prints) as work:
+    identity = experiment.identity(**files, stage="run")
+    with opened(experiment.folder, identity, prints, only_predicted=only_predicted) as work:
         counted = ", ".join(f"{len(test)} {split}" for split, test in tests.items())
         note(f"{adapter.name}: {len(train)} training and {counted} samples -> {work.folder}")
         weights = experiment.weights
@@ -210,11 +213,12 @@ def predict(
     pictures.require(experiment.adapter, count=show)
     distributed.start()
     _tell(experiment)
-    preflight.require(experiment, scores=False)
+    preflight.require(experiment, whole=False)
     tests = {split: experiment.samples(split) for split in experiment.splits}
-    preflight.require_space(experiment, samples=sum(len(test) for test in tests.values()))
+    preflight.require_space(experiment, samples=sum(len(test) for test in tests.values()), whole=False)
     prints = _fingerprints(experiment, tests)
-    with opened(experiment.folder, experiment.identity(**_digests(experiment), stage="predict"), prints) as work:
+    identity = experiment.identity(**_digests(experiment), stage="predict")
+    with opened(experiment.folder, identity, prints, only_predicted=tests.keys()) as work:
         paths = _predict(experiment, work, tests, experiment.weights, prints)
         _show(experiment, work, tests, paths, count=show)
     return paths[experiment.splits[0]] if split is None or isinstance(split, str) else list(paths.values())

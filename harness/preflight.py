@@ -20,11 +20,11 @@ CHECKPOINT_COPIES = 2 * 3
 EMA_COPIES = 2
 
 
-def require(experiment: Experiment, *, scores: bool) -> None:
+def require(experiment: Experiment, *, whole: bool) -> None:
     """Check what does not need the data, before they are read and before there is a folder.
 
     Args:
-        scores: whether the run scores what it predicts.
+        whole: whether the run fine-tunes and scores, not only predicts.
 
     Raises:
         InputError: a tool or a tokenizer is missing or wrong.
@@ -32,31 +32,32 @@ def require(experiment: Experiment, *, scores: bool) -> None:
     """
     adapter = experiment.adapter
     experiment.read_tokenizer()
-    if experiment.recipe.trains and not distributed.decided(_final(experiment).exists):
+    if whole and experiment.recipe.trains and not distributed.decided(_final(experiment).exists):
         accumulation(experiment.recipe, processes=distributed.world_size())
-    if scores and any(adapter.split(split).labels for split in experiment.splits):
+    if whole and any(adapter.split(split).labels for split in experiment.splits):
         for obstacle in distributed.decided(adapter.scoring_obstacles):
             note(f"{adapter.name}: {obstacle}")
 
 
-def require_space(experiment: Experiment, *, samples: int) -> None:
+def require_space(experiment: Experiment, *, samples: int, whole: bool = True) -> None:
     """Check that checkpoints and predictions will find room; the main process looks.
 
     Args:
         samples: how many will be predicted.
+        whole: see `require`.
 
     Raises:
         InputError: the disk of the run's folder has less free.
     """
-    distributed.decided(lambda: _require_space(experiment, samples))
+    distributed.decided(lambda: _require_space(experiment, samples, whole))
 
 
 def _final(experiment: Experiment) -> Path:
     return experiment.folder / CHECKPOINTS / FINAL
 
 
-def _require_space(experiment: Experiment, samples: int) -> None:
-    missing = needed(experiment, samples=samples)
+def _require_space(experiment: Experiment, samples: int, whole: bool) -> None:
+    missing = needed(experiment, samples=samples, whole=whole)
     if not _final(experiment).exists():  # an interrupted run's checkpoint is replaced
         missing -= sum(file.stat().st_size for file in experiment.folder.rglob("*.pth"))
     existing = next(folder for folder in _with_parents(experiment.folder) if folder.exists())
@@ -68,10 +69,10 @@ def _require_space(experiment: Experiment, samples: int) -> None:
         )
 
 
-def needed(experiment: Experiment, *, samples: int) -> int:
+def needed(experiment: Experiment, *, samples: int, whole: bool = True) -> int:
     """Bytes that a run takes at its fullest moment: while it fine-tunes, or while its predictions are merged."""
     predictions = 2 * samples * experiment.adapter.record_bytes
-    if not experiment.recipe.trains or _final(experiment).exists():
+    if not whole or not experiment.recipe.trains or _final(experiment).exists():
         return predictions
     skeleton = backbones.skeleton(experiment.backbone)
     weights = FLOAT * sum(parameter.numel() for parameter in skeleton.parameters())

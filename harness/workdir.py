@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import fcntl
 import json
-from collections.abc import Iterator, Mapping
+import shutil
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from backbones.errors import InputError
 from backbones.files import move_into_place
 from harness import distributed
 from harness.fingerprint import Fingerprint, differences
+from harness.progress import note
 from harness.provenance import new_run, same
 
 CHECKPOINTS = "checkpoints"
@@ -46,23 +48,31 @@ class WorkDir:
 
 
 @contextmanager
-def opened(folder: Path, identity: Mapping[str, Any], data: Mapping[str, Fingerprint]) -> Iterator[WorkDir]:
+def opened(
+    folder: Path, identity: Mapping[str, Any], data: Mapping[str, Fingerprint], *, only_predicted: Collection[str] = ()
+) -> Iterator[WorkDir]:
     """Open a new run folder, or go on in one that the same command made, be it with other splits.
 
     Args:
         identity: JSON-able; everything that decides the result besides the data.
         data: of each split that the run uses.
+        only_predicted: those of them that shape no weights. Where image files of such a split were replaced before it
+            was predicted as a whole, its predictions start again.
 
     Raises:
         InputError: the folder cannot be written, another process works in it, or it holds another run.
     """
     with ExitStack() as held:
-        facts = distributed.decided(lambda: _locked(folder, identity, data, held))
+        facts = distributed.decided(lambda: _locked(folder, identity, data, only_predicted, held))
         yield WorkDir(folder, *facts)
 
 
 def _locked(
-    folder: Path, identity: Mapping[str, Any], data: Mapping[str, Fingerprint], held: ExitStack
+    folder: Path,
+    identity: Mapping[str, Any],
+    data: Mapping[str, Fingerprint],
+    only_predicted: Collection[str],
+    held: ExitStack,
 ) -> tuple[str, str]:
     """A run's name and start, with the folder's lock in `held`."""
     try:
@@ -77,14 +87,18 @@ def _locked(
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         raise InputError(f"Another run works in {folder}. Wait for it, or give another --name or --out.") from None
-    return _facts(folder / "run.json", identity, data)
+    return _facts(folder / "run.json", identity, data, only_predicted)
 
 
-def _facts(file: Path, identity: Mapping[str, Any], data: Mapping[str, Fingerprint]) -> tuple[str, str]:
+def _facts(
+    file: Path, identity: Mapping[str, Any], data: Mapping[str, Fingerprint], only_predicted: Collection[str]
+) -> tuple[str, str]:
     now = {split: asdict(known) for split, known in data.items()}
     stored = json.loads(file.read_text()) if file.exists() else None
     before = stored.get("data", {}) if stored else {}
     options = same(stored["identity"], identity) if stored else []
+    if not options:
+        before = _without_unfinished(file.parent, before, data, only_predicted)
     changes = _changes(before, data)
     if (options or changes) and _begun(file.parent):
         raise InputError(_other_run(file.parent, options, changes))
@@ -97,6 +111,24 @@ def _facts(file: Path, identity: Mapping[str, Any], data: Mapping[str, Fingerpri
     if (known := {**before, **now}) != before:
         write_json(file, {**stored, "data": known})
     return stored["run_id"], stored["started"]
+
+
+def _without_unfinished(
+    folder: Path, before: Mapping[str, Any], data: Mapping[str, Fingerprint], only_predicted: Collection[str]
+) -> Mapping[str, Any]:
+    """`before` without splits whose images were replaced while they were being predicted; those begin again."""
+    again = [
+        split
+        for split in only_predicted
+        if split in before
+        and before[split]["data"] == data[split].data
+        and differences(split, before[split], data[split])
+        and not (folder / PREDICTIONS / f"{split}.jsonl").exists()
+    ]
+    for split in again:
+        note(f"Image files of {split} were replaced since the run began: its predictions start again.")
+        shutil.rmtree(folder / PREDICTIONS / split, ignore_errors=True)
+    return {split: known for split, known in before.items() if split not in again}
 
 
 def _changes(before: Mapping[str, Any], data: Mapping[str, Fingerprint]) -> list[str]:

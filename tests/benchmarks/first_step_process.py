@@ -63,7 +63,7 @@ def main(task: str, data: str, workers: int, *changes: str) -> dict[str, float]:
     _import_the_rest(task)
     at_first, highest, began = memory("Pss"), _highest(), time.monotonic()
     adapter = experiment.adapter
-    train, test = experiment.samples(adapter.train_split), experiment.samples(experiment.split)
+    train, test = experiment.samples(adapter.train_split), experiment.samples(experiment.splits[0])
     for samples in (train, test):
         _hash(provenance, experiment, samples)
     labels = adapter.classes(experiment.data) if hasattr(adapter, "classes") else None

@@ -132,7 +132,7 @@ def trained(task: Task, data: Path, folder: Path, *, changes: Sequence[str]) -> 
 
 def compare(task: Task, experiment: Experiment, model: BaseModel) -> dict:
     """How many predictions each implementation changes in each precision; torchscale's only where it is installed."""
-    samples = experiment.samples(experiment.split)
+    samples = experiment.samples(experiment.splits[0])
     batches = _batches(experiment, samples)
     row: dict = {"task": task.name, "predictions": None}
     ours = _decided(samples, batches, partial(_ours, task, model))

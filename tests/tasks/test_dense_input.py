@@ -74,7 +74,7 @@ def test_a_map_to_score_of_another_size_is_told_and_the_predictions_are_kept(
 def test_an_image_of_another_size_than_annotated_is_told_and_the_run_goes_on_once_it_is_mended(
     objects: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    """The fine-tuned weights and the predictions of the other images are not made again."""
+    """The fine-tuned weights are not made again; predictions are, since they are of a split with another image."""
     image = objects / "val2017" / "000000000026.png"
     before = larger(image)
     out = tmp_path / "out"
@@ -87,6 +87,10 @@ def test_an_image_of_another_size_than_annotated_is_told_and_the_run_goes_on_onc
     image.write_bytes(before)
     assert main(call(objects, out, task="coco_detection", changes=OBJECTS)) == 0
     assert final(out, "coco_detection").stat().st_mtime_ns == stamp
+    # Once all is predicted, the predictions are of the images as they were.
+    image.write_bytes(before + b"\0")
+    assert main(call(objects, out, task="coco_detection", changes=OBJECTS)) == 1
+    assert "image files of val have other sizes or times" in told(capsys)
 
 
 @pytest.mark.parametrize(
