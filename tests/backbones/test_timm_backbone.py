@@ -10,6 +10,7 @@ from timm.layers import resample_abs_pos_embed
 import backbones
 from backbones import InputError, UsageError, weights
 from backbones.multiway import Multiway
+from backbones.noise import DropPath
 from backbones.positions import resize_patch_kernel
 
 
@@ -150,8 +151,6 @@ def test_options_that_a_timm_model_cannot_honour_are_refused(options: dict) -> N
 
 def test_a_convolutional_model_keeps_its_stochastic_depth() -> None:
     """It has no option for the size of images, which costs it no other option."""
-    from timm.layers import DropPath
-
     model = backbones.build("timm/resnet18", image_size=64, drop_path=0.2)
-    assert max(module.drop_prob for module in model.modules() if isinstance(module, DropPath)) == pytest.approx(0.2)
+    assert max(module.rate for module in model.modules() if isinstance(module, DropPath)) == pytest.approx(0.2)
     assert (model.any_size, model.patch_size) == (True, None)
