@@ -14,7 +14,8 @@ a GPU are a little smaller, for both.
 Last figures:
     Captions of 100 toy images, recipe as it is. Others than in fp32: in bf16 14 % of ours and 32 % of torchscale's, in
     fp16 2 % of ours and 6 % of torchscale's. bf16 has 3 bits less than fp16: it cannot come near it, which is why
-    prediction is in fp16 on a GPU and in fp32 on a CPU by default. The other tasks: not measured yet at this size.
+    prediction is in fp16 on a GPU and in fp32 on a CPU by default. Classes of 500 toy images: in bf16 0 % of ours and
+    1 % of torchscale's, in fp16 0.2 % and 0.4 %. The other tasks: not measured yet at this size.
 """
 
 from __future__ import annotations
