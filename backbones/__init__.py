@@ -107,7 +107,7 @@ def skeleton(name: str, *, image_size: int | None = None, **options: object) -> 
 
 
 def num_layers(name: str) -> int:
-    """How many layers a backbone has."""
+    """Number of layers of a backbone."""
     return skeleton(name).num_layers if name.startswith(TIMM) else config(name).layers
 
 

@@ -99,7 +99,7 @@ def config(name: str) -> MultiwayConfig:
 
 
 def family(name: str) -> str:
-    """Which recipe a backbone takes by the size in its name, a timm model too: 'nano', 'base', 'large' or 'giant'.
+    """Recipe family of a backbone by the size in its name, a timm model too: 'nano', 'base', 'large' or 'giant'.
 
     A name without any of them, such as timm/resnet50 or timm/vit_huge_patch14_224, takes 'base'.
     """

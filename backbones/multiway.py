@@ -393,7 +393,7 @@ class Multiway(nn.Module):
         return None
 
     def embed_image(self, image: Tensor, masked: Tensor | None = None) -> Tensor:
-        """What the first layer takes of an image: [batch, 1 + patches, dim], the class token first.
+        """Input of the first layer for an image: [batch, 1 + patches, dim], the class token first.
 
         Raises:
             InputError: the sides of the image are not multiples of the patch size.

@@ -1,4 +1,4 @@
-"""Which parameters learn slower and which decay, the same in our command line and in MMDetection's configs."""
+"""Learning-rate and weight-decay groups, the same in our command line and in MMDetection's configs."""
 
 from __future__ import annotations
 

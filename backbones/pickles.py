@@ -76,6 +76,6 @@ def state_dict(content: Any, path: Path) -> dict[str, Tensor]:
 
 
 def _is_zip(path: Path) -> bool:
-    """Whether a file has the form that can be mapped into memory."""
+    """Check that a file has the form that can be mapped into memory."""
     with path.open("rb") as file:
         return file.read(4) == b"PK\x03\x04"

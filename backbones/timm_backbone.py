@@ -150,7 +150,7 @@ class TimmBackbone(nn.Module):
         return self.model.blocks[0].attn.num_heads
 
     def embed_image(self, image: Tensor) -> Tensor:
-        """What the first layer takes of an image: [batch, prefix + patches, dim], the class token first."""
+        """Input of the first layer for an image: [batch, prefix + patches, dim], the class token first."""
         model = self.model
         tokens = model.patch_embed(image)
         if isinstance(model, VisionTransformer):

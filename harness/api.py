@@ -135,7 +135,7 @@ def _fine_tune(
 
 
 def _validation(experiment: Experiment, work: WorkDir, train: Sequence[Sample]) -> Validation | None:
-    """What scores the model during the training, if the recipe says so."""
+    """The validation during training, if the recipe has one."""
     adapter, recipe = experiment.adapter, experiment.recipe
     if not recipe.validate:
         return None
@@ -154,8 +154,7 @@ def _require_no_leak(experiment: Experiment, split: str, train: Sequence[Sample]
     adapter = experiment.adapter
     if split == adapter.train_split:
         return
-    shared = distributed.from_main(_shared(adapter, train, test) if distributed.rank() == 0 else None)
-    if shared:
+    if shared := distributed.decided(lambda: _shared(adapter, train, test)):
         raise UsageError(
             f"{len(shared):,} of the {len(test):,} samples of {adapter.name}'s split {split} are in its "
             f"training split too, such as {shared[0]}: the score would be worth nothing. Take --split "

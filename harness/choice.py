@@ -51,7 +51,7 @@ def _named(adapter: TaskAdapter, key: str) -> Recipe:
 
 
 def _variant_notices(recipes: Mapping[str, Recipe], given: str, weights: Path | None) -> tuple[str, ...]:
-    """What to tell when a recipe was asked for and the weights are of the pretraining of its counterpart."""
+    """Notice for a given recipe whose counterpart fits the pretraining of the weights."""
     other = given.removesuffix(INDOMAIN) if given.endswith(INDOMAIN) else given + INDOMAIN
     released = weights is not None and weights.name.startswith("beit3_")  # any other name says nothing of pretraining
     if not released or other not in recipes or (INDOMAIN in weights.name) == given.endswith(INDOMAIN):
@@ -67,7 +67,7 @@ def named_size(backbone: str) -> int | None:
 
 
 def agreed_size(backbone: str, recipe: Recipe, *, by_hand: bool, recipes: Mapping[str, Recipe]) -> tuple[str, ...]:
-    """What is to be told about the image size.
+    """Notices about the image size.
 
     Args:
         by_hand: whether the user gave the size of this recipe.
@@ -94,5 +94,5 @@ def agreed_size(backbone: str, recipe: Recipe, *, by_hand: bool, recipes: Mappin
 
 
 def _same(key: str, backbone: str) -> bool:
-    """Whether a recipe is for the backbone's family."""
+    """Check that a recipe is for the backbone's family."""
     return key.split("_")[0] == backbones.family(backbone)

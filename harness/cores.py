@@ -1,4 +1,4 @@
-"""How many loader workers a process has room for."""
+"""Number of loader workers that a process has room for."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ class Experiment:
 
     @cached_property
     def setting(self) -> Setting:
-        """What the task's data sets and model are built from; every process has to ask, as one reads the labels.
+        """Inputs of data sets and model; every process has to ask, as one reads the labels.
 
         Raises:
             InputError: a tokenizer that cannot be read or does not belong to the backbone.
@@ -89,7 +89,7 @@ class Experiment:
         return self.adapter.model(backbone, self.setting)
 
     def identity(self, *, weights_sha256: str, tokenizer_sha256: str, stage: str) -> dict[str, Any]:
-        """What decides the result besides the data, for telling this run's folder from another's."""
+        """Everything besides the data that decides the result, for telling this run's folder from another's."""
         return {
             "command": stage,
             "task": self.adapter.name,

@@ -1,4 +1,4 @@
-"""What identifies the data of a run: a hash of samples, and of their image files sizes and times, or contents."""
+"""Fingerprints of a run's data: a hash of samples, and of their image files sizes and times, or contents."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def fingerprint(adapter: TaskAdapter, samples: Sequence[Sample], root: Path, *, 
 
 
 def differences(split: str, before: Mapping[str, Any], now: Fingerprint) -> list[str]:
-    """How a split differs from what it was when `before` was stored; empty when it is the same.
+    """Differences of a split to the time when `before` was stored; empty when it is the same.
 
     Contents decide about images where both sides have read them, else sizes and times.
     """

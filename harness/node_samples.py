@@ -22,7 +22,7 @@ _ALIGNED = 64  # bytes; where an array in the file may begin
 
 
 def once_per_node(read: Callable[[], Sequence[Sample]]) -> CompactSamples:
-    """What `read` returns, read by the first process of each node; every process has to call this.
+    """The samples that `read` returns, read by the first process of each node; every process has to call this.
 
     The arrays lie in a temporary file (in `TMPDIR`) that all processes of the node map and that is removed at once: it
     lives as long as a process has it mapped. So they are in memory once, and may leave it when memory is short.

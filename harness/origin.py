@@ -23,7 +23,7 @@ from leaderboards.rows import TRAINED
 
 
 def of_training(experiment: Experiment, *, weights_sha256: str, data: Fingerprint) -> dict[str, Any]:
-    """What is known of a fine-tuning when it begins.
+    """Row columns of a fine-tuning that are known when it begins.
 
     Args:
         weights_sha256: of the file that it starts from; empty without one.
@@ -45,7 +45,7 @@ def of_training(experiment: Experiment, *, weights_sha256: str, data: Fingerprin
 
 
 def of_weights(path: Path, sha256: str) -> dict[str, Any]:
-    """What a file with backbone and head says of its training, or just what it is when it says nothing."""
+    """Row columns about the training of a file with backbone and head; only the file's own when it has none."""
     trained = _trained(path) if path.suffix == ".safetensors" else {}
     if "recipe" in trained:
         return {**trained, "finetuned_sha256": sha256}
@@ -53,7 +53,7 @@ def of_weights(path: Path, sha256: str) -> dict[str, Any]:
 
 
 def of_prediction(experiment: Experiment, model: nn.Module, predicted: Predicted) -> dict[str, Any]:
-    """What shaped a prediction, and what it took."""
+    """Row columns of a prediction: settings, hardware, time and memory."""
     where = device()
     shaping = experiment.recipe.predicting()
     speed = predicted.samples / predicted.seconds if predicted.samples else None

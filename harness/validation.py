@@ -80,7 +80,7 @@ class Validation:
 
     @property
     def choice(self) -> str:
-        """How the weights are chosen with keep=best, for the rows made with them."""
+        """Rule by which keep=best chooses the weights, for the rows made with them."""
         return f"best {self._adapter.primary.name} on {self._split}"
 
     def due(self, step: int, *, steps_per_epoch: int, last: int) -> bool:

@@ -145,7 +145,7 @@ def _other_run(folder: Path, options: list[str], changes: list[str]) -> str:
 
 
 def _begun(folder: Path) -> bool:
-    """Whether a run left more in its folder than its intent: one that failed before leaves the folder to others."""
+    """Check that a run left more in its folder than its intent: one that failed before leaves the folder to others."""
     return any((folder / part).exists() for part in (CHECKPOINTS, PREDICTIONS))
 
 

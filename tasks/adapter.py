@@ -173,7 +173,7 @@ class TaskAdapter(ABC):
         """
 
     def labels(self, root: Path) -> Any:
-        """What the model's outputs stand for, such as class names or answers; None where data files do not say.
+        """Labels of the outputs, such as class names or answers; None where data files do not say.
 
         Read once in a run and handed to every process in `Setting.labels`, so it is small and can be pickled.
         """
@@ -228,7 +228,7 @@ class TaskAdapter(ABC):
         """
 
     def scoring_obstacles(self) -> Sequence[str]:
-        """What a score on this machine will lack, a sentence each. Asked before a run starts.
+        """Parts of a score that cannot be computed here, a sentence each. Asked before a run starts.
 
         Raises:
             InputError: nothing can be scored here; the message says what to install.

@@ -94,7 +94,7 @@ def bitmap(segmentation: Any, height: int, width: int, factors: tuple[float, flo
 def window_bitmap(
     segmentation: Any, size: tuple[int, int], factors: tuple[float, float], window: tuple[int, int, int, int]
 ) -> np.ndarray:
-    """What `bitmap` draws in a window, without drawing the rest of a large picture.
+    """Draw a window of `bitmap` without drawing the rest of a large picture.
 
     Polygons are drawn within their own bounds, which takes the time and memory of the object and not of the picture.
 
@@ -174,7 +174,7 @@ def oddities(samples: Iterable[Sample]) -> list[str]:
 
 
 def _lists(path: Path) -> Iterator[tuple[str, Iterator[Any]]]:
-    """What there is of the file's three lists."""
+    """The file's three lists, as far as they are there."""
     for name, rows in json_lists(path, what=_WHAT):
         if name in ("images", "annotations", "categories"):
             if rows is None:
@@ -248,7 +248,7 @@ def _wrong(path: Path, annotation: int, problem: str) -> InputError:
 
 
 def _problem(row: dict[str, Any], images: ImageRows, image: int) -> str | None:
-    """What is wrong with an annotation of the image at that place, None when nothing is."""
+    """Fault of an annotation of the image at that place, None when there is none."""
     if not isinstance(row["category_id"], int):
         return f"has the category {row['category_id']!r}, no whole number"
     if row["iscrowd"] not in (0, 1):

@@ -1,4 +1,4 @@
-"""What the recipes of detection and segmentation have in common."""
+"""Recipe fields that detection and segmentation share."""
 
 from __future__ import annotations
 

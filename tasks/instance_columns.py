@@ -188,7 +188,7 @@ class ObjectRows:
 
 
 def learnable(box: Any, crowd: Any, width: Any, height: Any) -> Any:
-    """Whether objects can be learnt: they are no crowds, and their boxes have an area inside the image.
+    """Mask of the objects that can be learnt: they are no crowds, and their boxes have an area inside the image.
 
     Args:
         box: x, y, width and height; these and the others numbers, or arrays [objects].

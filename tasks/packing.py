@@ -96,7 +96,7 @@ class Packed(CompactSamples):
 
 
 def _common(first: Sequence[Sample]) -> dict[str, Any]:
-    """What the inputs of the first samples share and is worth sharing: no texts and numbers."""
+    """Inputs that the first samples share and that are worth sharing: no texts and numbers."""
     inputs = [sample.inputs for sample in first]
     if len(inputs) < 2 or not all(isinstance(fields, dict) for fields in inputs):
         return {}

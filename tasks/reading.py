@@ -109,7 +109,7 @@ class Remembered(Generic[T]):
 
 
 def _state(path: Path) -> tuple[int, int] | None:
-    """What changes with a file's content; None for a file that is absent."""
+    """Stamp that changes with a file's content; None for a file that is absent."""
     try:
         found = path.stat()
     except OSError:

@@ -78,7 +78,7 @@ def read(root: Path, sources: Iterable[Path], *, known: Mapping[Path, Iterable[s
 
 
 def _counted(answers: Iterable[str]) -> Counter[str]:
-    """How often each answer occurs, normalised, in the order of their first appearance."""
+    """Counts of the answers, normalised, in the order of their first appearance."""
     return Counter(map(normalize_word, answers))
 
 

@@ -57,7 +57,7 @@ class CaptioningLoss:
         return self.drop_worst > 0 and step > self.drop_worst_after
 
     def factors(self, losses: Tensor, masked: Tensor, *, step: int) -> Tensor:
-        """What each token's loss is multiplied with in the step's loss: float32 [batch, length], summing to 1.
+        """Factor of each token's loss in the step's loss: float32 [batch, length], summing to 1.
 
         The mean over groups of the means over a group's tokens; a smaller last group counts by its samples.
 

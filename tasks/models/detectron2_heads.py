@@ -1,4 +1,4 @@
-"""What detectron2's Cascade R-CNN does otherwise than MMDetection's, as parts of an MMDetection detector.
+"""Differences of detectron2's Cascade R-CNN to MMDetection's, as parts of an MMDetection detector.
 
 Source of the form: detectron2, modeling/matcher.py and modeling/roi_heads/cascade_rcnn.py.
 """

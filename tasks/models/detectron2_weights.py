@@ -36,7 +36,7 @@ _PYRAMID_START = {2: 4, 3: 1, 4: 0, 5: 1}  # place of the first convolution in e
 
 
 def is_detectron2(state: Mapping[str, Tensor]) -> bool:
-    """Whether a state dict is of detectron2's ViTDet."""
+    """Check that a state dict is of detectron2's ViTDet."""
     return any(name.startswith(MARK) for name in state)
 
 

@@ -1,4 +1,4 @@
-"""What the heads on top of a backbone have in common: how they start, and the precision that they compute in."""
+"""Initial weights and precision of the heads on top of a backbone."""
 
 from __future__ import annotations
 

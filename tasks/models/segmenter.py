@@ -130,7 +130,7 @@ class Segmenter(BaseModel):
 
     @property
     def _multiple(self) -> int:
-        """What the sides of an image must be multiples of, so that every map covers all of it and nothing else."""
+        """Divisor of the sides of an image, in pixels, so that every map covers all of it and nothing else."""
         return math.lcm(self.beit3.patch_size, COARSEST_STRIDE)
 
 
