@@ -1,0 +1,98 @@
+"""What masked data modelling can be told, each switch of the ablations among it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+from backbones.errors import UsageError
+from tasks.pretraining.masking import BlockMasking, Modality, PairMasking, TokenMasking
+from tasks.recipe import Recipe
+
+Reconstruction = Literal["none", "mono", "multi", "both"]
+Target = Literal["tokenizer", "kmeans", "pixels"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaskedDataRecipe(Recipe):
+    """Masked data modelling of images, texts and image-text pairs (arXiv 2208.10442, section 2.2).
+
+    `batch_size` and `micro_batch` count each kind of data for itself: a step of the paper's 6,144 samples, 2,048 of
+    each kind, is a batch of 2,048.
+
+    The switches of the ablations (public talk on the CVPR paper, tables a to f): `transformer` (a), `pair_masking` (b),
+    `image_target` (d), `text_reconstruction` (e), `image_reconstruction` (f), and the two last ones both at `mono` or
+    `multi` (c).
+    """
+
+    image_reconstruction: Reconstruction = "both"  # data whose images are masked: alone (mono), in pairs (multi)
+    text_reconstruction: Reconstruction = "both"  # data whose texts are masked
+    pair_masking: Literal["separate", "joint"] = "separate"  # the image or the text of a pair, or both at once
+    image_target: Target = "tokenizer"
+    transformer: Literal["multiway", "standard"] = "multiway"  # standard: one set of weights for all modalities
+
+    image_mask_ratio: float = 0.4
+    smallest_block: float = 0.08  # of the grid
+    text_mask_ratio: float = 0.15
+    pair_mask_ratio: float = 0.5  # of the text of a pair
+    text_length: int = 128  # tokens of a row of text alone, filled with as many texts as it takes
+    max_tokens: int = 64  # tokens of the text of a pair, <s> and </s> included
+    smallest_crop: float = 0.5  # share of an image's area
+    color_jitter: float = 0.4  # brightness, contrast and saturation; 0: none
+    flip: bool = True  # of images without a text; that of a pair would make "left" wrong
+
+    ONLY_TRAINING: ClassVar[tuple[str, ...]] = ()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.kinds:
+            raise UsageError(
+                "image_reconstruction and text_reconstruction are both none: nothing is left to learn. Set one of them "
+                "to mono, multi or both."
+            )
+        for name, least in (("text_length", 3), ("max_tokens", 3)):
+            if getattr(self, name) < least:
+                raise UsageError(f"Recipe field {name} must be at least {least}, not {getattr(self, name)}.")
+        if not 0 < self.smallest_crop <= 1:
+            raise UsageError(f"Recipe field smallest_crop is a share above 0 up to 1, not {self.smallest_crop}.")
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The kinds of data that a step has a batch of: those that carry a loss, of images, texts and pairs."""
+        carries = {
+            "images": self.image_reconstruction in ("mono", "both"),
+            "texts": self.text_reconstruction in ("mono", "both"),
+            "pairs": bool(self.pair_modalities),
+        }
+        return tuple(kind for kind, has_loss in carries.items() if has_loss)
+
+    @property
+    def pair_modalities(self) -> Collection[Modality]:
+        """The sides of a pair that are reconstructed."""
+        sides = {"image": self.image_reconstruction, "text": self.text_reconstruction}
+        return tuple(side for side, where in sides.items() if where in ("multi", "both"))
+
+    def image_masking(self, patch_size: int) -> BlockMasking:
+        """The masks of an image's patches."""
+        grid = self.image_size // patch_size
+        return BlockMasking(grid=grid, ratio=self.image_mask_ratio, smallest=self.smallest_block)
+
+    def text_masking(self) -> TokenMasking:
+        """The masks of a text alone."""
+        return TokenMasking(ratio=self.text_mask_ratio)
+
+    def pair_masks(self, patch_size: int) -> PairMasking:
+        """The masks of a pair."""
+        return PairMasking(
+            image=self.image_masking(patch_size),
+            text=TokenMasking(ratio=self.pair_mask_ratio),
+            reconstructed=self.pair_modalities,
+            joint=self.pair_masking == "joint",
+        )
+
+    def backbone_options(self) -> dict[str, Any]:
+        """Fields of `MultiwayConfig` that the recipe sets, besides image size and drop path."""
+        if self.transformer == "standard":
+            return {"experts": "standard", "attention": "shared", "vl_layers": 0}
+        return {}
