@@ -12,6 +12,10 @@ class InputError(Exception):
     exit_code = 1
 
 
+class AbsentError(InputError):
+    """Absent data, in contrast to wrong data."""
+
+
 class UsageError(InputError):
     """A wrong call: an unknown name, an option that does not fit."""
 

@@ -4,7 +4,28 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from backbones.errors import InputError
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield the path of a new file beside `path` to write, which then takes its place; its folder is made.
+
+    Where writing fails, the new file is removed and the old one is as it was. After a power cut the old one or the new
+    one is there as a whole.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    try:
+        yield partial
+        move_into_place(partial, path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
 
 
 def move_into_place(partial: Path, path: Path) -> None:
@@ -13,6 +34,12 @@ def move_into_place(partial: Path, path: Path) -> None:
     partial.replace(path)
     with contextlib.suppress(OSError):  # some network file systems cannot sync a folder
         _sync(path.parent)
+
+
+def require_weights(path: str | Path) -> None:
+    """Raise an InputError when there is no such weights file."""
+    if not Path(path).is_file():
+        raise InputError(f"No weights file at {path}. Give the path of a .safetensors, .pth or .pkl file.")
 
 
 def _sync(path: Path) -> None:

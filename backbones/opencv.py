@@ -16,8 +16,10 @@ from types import ModuleType
 from typing import Any, Never
 
 from backbones.errors import InputError
+from backbones.packages import install_command
 
 NAME = "cv2"
+HEADLESS = "opencv-python-headless"
 
 
 class StandIn(ModuleType):
@@ -39,10 +41,10 @@ class StandIn(ModuleType):
 
     def _absent(self, name: str) -> Callable[..., Never]:
         def absent(*_: object, **__: object) -> Never:
+            install = install_command(HEADLESS, replacing=("opencv-python", HEADLESS))
             raise InputError(
                 f"OpenCV's function {name} was called, but OpenCV cannot be loaded here ({self._reason}). Install the "
-                "build that needs no system libraries: pip uninstall -y opencv-python opencv-python-headless && "
-                "pip install opencv-python-headless"
+                f"build that needs no system libraries: {install}"
             )
 
         return absent

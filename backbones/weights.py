@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from backbones import pickles
 from backbones.arrays import read_arrays
 from backbones.errors import InputError
-from backbones.files import move_into_place
+from backbones.files import move_into_place, require_weights
 from backbones.positions import UNUSED_ROWS
 
 TRUNK = "beit3."  # what official checkpoints put before the transformer's own names
@@ -40,15 +40,9 @@ class LoadReport:
 
 def sha256(path: str | Path) -> str:
     """Hex digest of a file."""
-    require(path)
+    require_weights(path)
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def require(path: str | Path) -> None:
-    """Raise an InputError when there is no such weights file."""
-    if not Path(path).is_file():
-        raise InputError(f"No weights file at {path}. Give the path of a .safetensors or .pth file.")
 
 
 def metadata(path: str | Path) -> dict[str, str]:
@@ -64,7 +58,7 @@ def read(path: str | Path) -> dict[str, Tensor]:
         InputError: the file is absent, truncated, not a checkpoint, or a pickle that would run code.
     """
     path = Path(path)
-    require(path)
+    require_weights(path)
     if path.suffix == ".safetensors":
         try:
             return load_file(path)

@@ -1,17 +1,18 @@
-"""Top floor: runs experiments and keeps their results. The functions of `harness.api`, loaded when first used."""
+"""Top floor: runs experiments and keeps their results. Its functions are loaded when first used."""
 
+from importlib import import_module
 from typing import Any
 
 __all__ = ["check", "doctor", "predict", "run", "score", "submit"]
+_HOMES = {
+    "doctor": "harness.doctor:examine",
+    "score": "harness.evaluation:score",
+    "submit": "harness.evaluation:submit",
+}
 
 
 def __getattr__(name: str) -> Any:
-    if name == "doctor":
-        from harness.doctor import examine
-
-        return examine
-    if name in __all__:
-        from harness import api
-
-        return getattr(api, name)
-    raise AttributeError(f"module 'harness' has no attribute '{name}'")
+    if name not in __all__:
+        raise AttributeError(f"module 'harness' has no attribute '{name}'")
+    module, _, function = _HOMES.get(name, f"harness.api:{name}").partition(":")
+    return getattr(import_module(module), function)

@@ -11,9 +11,9 @@ import traceback
 from collections.abc import Sequence
 
 from backbones.errors import InputError
-from harness import process
-from harness.answer import Answer
+from harness import cpu_runtime
 from harness.commands import COMMANDS
+from harness.output import CommandOutput
 from leaderboards.rows import ResultsError
 
 PIPE_WIDTH = 132  # columns
@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def entry() -> None:
     """The process behind the `harness` command."""
-    process.prepare()
+    cpu_runtime.prepare()
     status = main()
     if os.environ.get("WORLD_SIZE", "1") != "1":
         # PyTorch's communication threads may outlive the group and abort Python's own shutdown, after all work is
@@ -106,7 +106,7 @@ def _leave_processes() -> None:
         sys.modules["harness.distributed"].stop()
 
 
-def _print(answer: Answer, *, as_json: bool) -> None:
+def _print(answer: CommandOutput, *, as_json: bool) -> None:
     if os.environ.get("RANK", "0") != "0":  # torchrun's other processes have the same answer
         return
     if as_json:

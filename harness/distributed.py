@@ -1,19 +1,17 @@
-"""Processes started by torchrun, and a single process as the case of one."""
+"""Processes started by torchrun, and a single process as the case of one. PyTorch is imported by `start` only."""
 
 from __future__ import annotations
 
 import datetime
 import os
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import TypeVar
 
-import torch
-import torch.distributed as dist
-
 from backbones.errors import InputError
-from harness.device import device
 
 T = TypeVar("T")
 
@@ -26,34 +24,46 @@ def launched() -> bool:
     return int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
+def _group() -> ModuleType | None:
+    """`torch.distributed` where this process is in a group, else None; a process without PyTorch is in none."""
+    dist = sys.modules.get("torch.distributed")
+    return dist if dist is not None and dist.is_initialized() else None
+
+
 def start() -> None:
     """Join the other processes; nothing to do when there are none."""
-    if not launched() or dist.is_initialized():
+    if not launched() or _group():
         return
+    import torch
+
+    from harness.device import device
+
     # torchrun sets the threads of OpenMP to one; mmengine does the same for MKL, with a warning, unless it is set.
     os.environ.setdefault("MKL_NUM_THREADS", os.environ.get("OMP_NUM_THREADS", "1"))
     if torch.cuda.is_available():
         torch.cuda.set_device(device())
-    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo", timeout=TIMEOUT)
+    torch.distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo", timeout=TIMEOUT)
 
 
 def stop() -> None:
     """Leave the group, so that no process complains at exit."""
-    if dist.is_initialized():
+    if dist := _group():
         dist.destroy_process_group()
 
 
 def rank() -> int:
-    return dist.get_rank() if dist.is_initialized() else 0
+    dist = _group()
+    return dist.get_rank() if dist else 0
 
 
 def world_size() -> int:
-    return dist.get_world_size() if dist.is_initialized() else 1
+    dist = _group()
+    return dist.get_world_size() if dist else 1
 
 
 def barrier() -> None:
     """Wait for every process."""
-    if dist.is_initialized():
+    if dist := _group():
         dist.barrier()
 
 
@@ -96,7 +106,8 @@ def wait_for(path: Path) -> None:
 
 def from_main(value: object) -> object:
     """The main process's value, in every process."""
-    if not dist.is_initialized():
+    dist = _group()
+    if dist is None:
         return value
     box = [value]
     dist.broadcast_object_list(box, src=0)
@@ -105,7 +116,8 @@ def from_main(value: object) -> object:
 
 def from_all(value: object) -> list[object]:
     """The value of every process, in the order of their ranks."""
-    if not dist.is_initialized():
+    dist = _group()
+    if dist is None:
         return [value]
     values: list[object] = [None] * dist.get_world_size()
     dist.all_gather_object(values, value)

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from backbones import opencv
 from backbones.errors import InputError
+from backbones.packages import install_command, reinstall_command
 
 PACKAGES = {
     "torch": "everything",
@@ -27,7 +28,7 @@ PACKAGES = {
     "pycocoevalcap": "captioning scores",
     "pandas": "tables",
 }
-REINSTALL = "Install the project again as the README says."
+DISTRIBUTIONS = {"cv2": "opencv-python-headless", "mmcv": "mmcv-lite", "mmseg": "mmsegmentation"}  # others: the module
 FREE_GIB = 5.0  # a base-size run with its checkpoint
 
 
@@ -35,7 +36,7 @@ class Finding(NamedTuple):
     """One thing examined; `needed` when nothing works without it."""
 
     name: str
-    ok: bool
+    ok: bool | None  # None: absent, and nobody asked for it
     detail: str
     needed: bool = False
 
@@ -63,13 +64,19 @@ def _package(name: str, use: str) -> Finding:
         module = importlib.import_module(name)
     except Exception as error:  # a package can fail in any way; the way is the finding
         reason = str(error).splitlines()[0] if str(error) else ""
-        return Finding(name, False, f"{type(error).__name__}: {reason} (for {use}). {REINSTALL}", needed=True)
+        return Finding(name, False, f"{type(error).__name__}: {reason} (for {use}). {_fix(name, error)}", needed=True)
     if name == "cv2" and (reason := opencv.reason()):
         return Finding(
             name, True, f"cannot be loaded ({reason}); a stand-in is used, nothing here needs it", needed=True
         )
     version = getattr(module, "__version__", None) or _installed_version(name)
     return Finding(name, True, f"{version} (for {use}){_operators() if name == 'mmcv' else ''}", needed=True)
+
+
+def _fix(name: str, error: Exception) -> str:
+    if isinstance(error, ModuleNotFoundError):
+        return f"Install what is missing: {reinstall_command()}"
+    return f"Install it again: {install_command('--force-reinstall', '--no-deps', DISTRIBUTIONS.get(name, name))}"
 
 
 def _operators() -> str:
@@ -94,9 +101,10 @@ def _device() -> list[Finding]:
 
     where = device()
     memory = f", {torch.cuda.get_device_properties(where).total_memory / 2**30:.0f} GiB" if where.type == "cuda" else ""
-    threads = "" if memory else f", {torch.get_num_threads()} threads, no GPU found"
+    count = torch.get_num_threads()
+    threads = "" if memory else f", {count} thread{'s' if count > 1 else ''}, no GPU found"
     bf16 = computes_bf16(where)
-    effect = "runs take it by default" if bf16 else "runs take float32 by default"
+    effect = "runs use it by default" if bf16 else "runs use float32 by default"
     return [
         Finding("device", True, f"{describe(where)}{memory}{threads}", needed=True),
         Finding("bf16", bf16, f"bfloat16 products in hardware: {'yes' if bf16 else 'no'}; {effect}"),
@@ -104,7 +112,7 @@ def _device() -> list[Finding]:
 
 
 def _java() -> Finding:
-    from tasks.scores import java
+    from tasks.captioning import java
 
     try:
         found = java.find()
@@ -124,16 +132,22 @@ def _disk(out: Path) -> Finding:
 
 
 def _data(root: Path) -> list[Finding]:
+    """A line for each task with data in a folder, and one line for the others."""
     if not root.is_dir():
-        return [Finding(f"data {root}", False, "no such folder; `harness toy FOLDER` draws a practice set")]
+        return [Finding(f"data {root}", False, f"no such folder; `harness toy {root}` draws a practice set there")]
     import tasks
 
-    findings = []
+    findings, others = [], []
     for name in tasks.names():
         try:
             adapter = tasks.get(name)
             samples = adapter.samples(adapter.data_folder(root), adapter.eval_split)
+        except InputError:
+            others.append(name)
+        else:
             findings.append(Finding(f"data {name}", True, f"{len(samples):,} {adapter.eval_split} samples in {root}"))
-        except InputError as error:
-            findings.append(Finding(f"data {name}", False, str(error)))
+    if others:
+        why = f"`harness check {others[0]} --data {root}` says what is missing"
+        text = f"{root} has no {', no '.join(others)}; {why}" if findings else f"no task's data; {why}"
+        findings.append(Finding(f"data {root}", None if findings else False, text))
     return findings

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import backbones
 import tasks
-from backbones.errors import UsageError
+from backbones.errors import InputError, UsageError
+from backbones.files import require_weights
 from backbones.tokenizer import Tokenizer
 from harness.choice import agreed_size, choose
 from harness.progress import note
-from tasks.adapter import Sample, Setting, TaskAdapter
+from tasks.adapter import Sample, TaskAdapter, TaskContext
 from tasks.recipe import Recipe, changed
 
 if TYPE_CHECKING:
     from mmengine.model import BaseModel
+
+T = TypeVar("T")
 
 OFFICIAL_TOKENIZER = "beit3.spm"
 
@@ -49,7 +52,7 @@ class Experiment:
         return once_per_node(lambda: limited(self.adapter, self.adapter.samples(self.data, split), self.limit))
 
     @cached_property
-    def setting(self) -> Setting:
+    def context(self) -> TaskContext:
         """Inputs of data sets and model; every process has to ask, as one reads the labels.
 
         Raises:
@@ -59,7 +62,7 @@ class Experiment:
         from harness import distributed  # imports PyTorch
 
         labels = distributed.decided(lambda: self.adapter.labels(self.data))
-        return Setting(root=self.data, recipe=self.recipe, tokenizer=tokenizer, labels=labels)
+        return TaskContext(root=self.data, recipe=self.recipe, tokenizer=tokenizer, labels=labels)
 
     def read_tokenizer(self) -> Tokenizer | None:
         """The tokenizer, for tasks with text.
@@ -86,7 +89,7 @@ class Experiment:
                 f"{self.backbone}: patches of {native} pixels and their positions are resized to "
                 f"{backbone.patch_size}, which the heads of {self.adapter.name} need"
             )
-        return self.adapter.model(backbone, self.setting)
+        return self.adapter.model(backbone, self.context)
 
     def identity(self, *, weights_sha256: str, tokenizer_sha256: str, stage: str) -> dict[str, Any]:
         """Everything besides the data that decides the result, for telling this run's folder from another's."""
@@ -137,11 +140,102 @@ def plan(
 
     Raises:
         UsageError: an unknown name, or an option that does not fit.
+        InputError: there is no data folder or no weights file.
     """
+    chosen = _resolve(
+        task,
+        backbone=backbone,
+        data=data,
+        weights=weights,
+        tokenizer=tokenizer,
+        recipe=recipe,
+        changes=changes,
+        split=split,
+        limit=limit,
+    )
+    adapter, altered = chosen.adapter, chosen.recipe
+    skeleton = backbones.skeleton(backbone, **_backbone_options(adapter, backbone, altered))
+    adapter.require_backbone(skeleton, altered)
+    folder_name = name or f"{backbone.replace('/', '-')}-seed{seed}"
+    return Experiment(
+        adapter=adapter,
+        backbone=backbone,
+        weights=chosen.weights,
+        tokenizer=chosen.tokenizer,
+        data=chosen.data,
+        recipe=altered,
+        altered=chosen.altered,
+        by_hand=chosen.by_hand,
+        notices=chosen.notices,
+        splits=chosen.splits,
+        seed=seed,
+        limit=limit,
+        verify_images=verify_images,
+        folder=Path(out) / adapter.name / folder_name,
+    )
+
+
+def require(names: Sequence[str], **options: Any) -> None:
+    """Check a call as far as that is possible without PyTorch, which takes seconds to import.
+
+    Args:
+        options: those of `plan`.
+
+    Raises:
+        InputError: what `plan` raises, of all tasks that are refused.
+    """
+    known = ("backbone", "data", "weights", "tokenizer", "recipe", "changes", "split", "limit")
+    _for_each(names, lambda name: _resolve(name, **{key: options[key] for key in known if key in options}))
+
+
+def _for_each(names: Sequence[str], make: Callable[[str], T]) -> list[T]:
+    """Make something of each task, or raise an error that says which tasks are refused and why."""
+    made, refused = [], {}
+    for name in names:
+        try:
+            made.append(make(name))
+        except InputError as error:
+            refused[name] = error
+    if not refused:
+        return made
+    first, *others = refused.values()
+    if len(names) == 1 or (len(refused) == len(names) and all(str(error) == str(first) for error in others)):
+        raise first
+    reasons = " ".join(f"{name}: {error}" for name, error in refused.items())
+    raise UsageError(f"Nothing was started, since {len(refused)} of {len(names)} tasks cannot be run so. {reasons}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Resolved:
+    """Choices that need neither PyTorch nor the data; fields as in `Experiment`."""
+
+    adapter: TaskAdapter
+    weights: Path | None
+    tokenizer: Path | None
+    data: Path
+    recipe: Recipe
+    altered: tuple[str, ...]
+    by_hand: frozenset[str]
+    notices: tuple[str, ...]
+    splits: tuple[str, ...]
+
+
+def _resolve(
+    task: str,
+    *,
+    backbone: str,
+    data: str | Path,
+    weights: str | Path | None = None,
+    tokenizer: str | Path | None = None,
+    recipe: str | None = None,
+    changes: Sequence[str] = (),
+    split: str | Sequence[str] | None = None,
+    limit: int | None = None,
+) -> _Resolved:
     adapter = tasks.get(task)
     backbones.require(backbone)
     if adapter.needs_text and backbone.startswith(backbones.TIMM):
-        raise UsageError(f"Task {task} needs a text encoder, which {backbone} lacks. Take a Multiway backbone.")
+        raise UsageError(f"Task {task} needs a text encoder, which {backbone} lacks. Use a Multiway backbone.")
     weights = Path(weights) if weights else None
     base, notices = choose(adapter, backbone=backbone, weights=weights, given=recipe)
     altered = changed(base, changes)
@@ -150,16 +244,19 @@ def plan(
     notices += _implied(altered, [name for name in altered.differs_from(base) if name not in by_hand])
     splits = _splits(adapter, split)
     if limit is not None and limit < 1:
-        raise UsageError(f"--limit takes a number of samples from 1, not {limit}.")
-    skeleton = backbones.skeleton(backbone, **_backbone_options(adapter, backbone, altered))
-    adapter.require_backbone(skeleton, altered)
+        raise UsageError(f"--limit is a number of samples from 1, not {limit}.")
+    if not Path(data).is_dir():
+        raise InputError(
+            f"There is no folder {data}. --data is the task's data folder, or the one above it; "
+            f"`harness toy {data}` draws a practice set there."
+        )
     folder = adapter.data_folder(Path(data))
-    if not altered.trains and weights is None:
+    if weights is not None:
+        require_weights(weights)
+    elif not altered.trains:
         raise UsageError(f"Recipe {altered.name} does not fine-tune: {task} needs --weights with backbone and head.")
-    folder_name = name or f"{backbone.replace('/', '-')}-seed{seed}"
-    return Experiment(
+    return _Resolved(
         adapter=adapter,
-        backbone=backbone,
         weights=weights,
         tokenizer=_tokenizer(adapter, backbone, tokenizer, weights, folder),
         data=folder,
@@ -168,10 +265,6 @@ def plan(
         by_hand=by_hand,
         notices=notices,
         splits=splits,
-        seed=seed,
-        limit=limit,
-        verify_images=verify_images,
-        folder=Path(out) / adapter.name / folder_name,
     )
 
 

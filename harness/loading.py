@@ -68,7 +68,7 @@ class TrainBatches(Sampler[list[tuple[int, int]]]):
             yield [(epoch, int(index)) for index in order[first : first + self._micro]]
 
 
-class _TrainItems(Dataset):
+class _TrainSet(Dataset):
     """Items by (epoch, index), each augmented with a generator of its own."""
 
     def __init__(self, items: Dataset, seed: int) -> None:
@@ -83,7 +83,7 @@ class _TrainItems(Dataset):
         return _guarded(self._items, key[1])
 
 
-class _EvalItems(Dataset):
+class _EvalSet(Dataset):
     def __init__(self, items: Dataset) -> None:
         self._items = items
 
@@ -116,7 +116,7 @@ class _Collate:
 def train_loader(items: Dataset, batches: TrainBatches, *, workers: int, seed: int) -> DataLoader:
     """An endless loader of this process's shares."""
     return DataLoader(
-        _TrainItems(items, seed),
+        _TrainSet(items, seed),
         batch_sampler=batches,
         num_workers=workers,
         collate_fn=_Collate(items),
@@ -128,7 +128,7 @@ def train_loader(items: Dataset, batches: TrainBatches, *, workers: int, seed: i
 def eval_loader(items: Dataset, batches: Sequence[Sequence[int]], *, workers: int) -> DataLoader:
     """A loader of the given batches of indices."""
     return DataLoader(
-        _EvalItems(items),
+        _EvalSet(items),
         batch_sampler=batches,
         num_workers=min(workers, len(batches)),
         collate_fn=_Collate(items),

@@ -17,7 +17,7 @@ from backbones.noise import Share, sharing
 from harness import distributed
 from harness.loading import Unbroken, seed_everything
 from harness.passes import step_on_all
-from tasks.models.step_loss import StepLoss
+from tasks.common.step_loss import StepLoss
 
 
 @LOOPS.register_module()

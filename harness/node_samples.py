@@ -16,7 +16,7 @@ import numpy as np
 from backbones.errors import InputError, UsageError
 from harness import distributed
 from tasks.adapter import Sample
-from tasks.packing import CompactSamples, Packed
+from tasks.common.packing import CompactSamples, Packed
 
 _ALIGNED = 64  # bytes; where an array in the file may begin
 

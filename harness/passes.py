@@ -1,6 +1,6 @@
 """Gradients of a loss over all samples of a step, with the memory of one micro-batch.
 
-A loss over the outputs of all parts (`tasks.models.step_loss`) cannot be accumulated part by part. So the parts go
+A loss over the outputs of all parts (`tasks.common.step_loss`) cannot be accumulated part by part. So the parts go
 through the model twice: first without a graph, for the outputs and the loss's gradient at them; then with a graph, one
 part at a time, and each backward pass starts from that gradient. By the chain rule the sum is the whole batch's
 gradient; the two passes see the same noise, since that is a function of counters. The technique is gradient caching
@@ -19,7 +19,7 @@ from mmengine.model import BaseModel
 from mmengine.optim import OptimWrapper
 from torch import Tensor, nn
 
-from tasks.models.step_loss import Outputs
+from tasks.common.step_loss import Outputs
 
 Noise = Callable[[int], AbstractContextManager]  # of a part's number: its noise, for a forward and a backward pass
 

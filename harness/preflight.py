@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import backbones
-from backbones.errors import InputError
+from backbones.errors import InputError, UsageError
 from harness import distributed
 from harness.experiment import Experiment
 from harness.progress import note
 from harness.training import accumulation
-from harness.workdir import CHECKPOINTS, FINAL
+from harness.workdir import fine_tuned
+from tasks.adapter import Sample, TaskAdapter
 
 FLOAT = 4  # bytes
 # Copies of the weights at the fullest moment, while a checkpoint is replaced by the next: the weights and AdamW's two
@@ -32,7 +34,7 @@ def require(experiment: Experiment, *, whole: bool) -> None:
     """
     adapter = experiment.adapter
     experiment.read_tokenizer()
-    if whole and experiment.recipe.trains and not distributed.decided(_final(experiment).exists):
+    if whole and experiment.recipe.trains and not distributed.decided(fine_tuned(experiment.folder).exists):
         accumulation(experiment.recipe, processes=distributed.world_size())
     if whole and any(adapter.split(split).labels for split in experiment.splits):
         for obstacle in distributed.decided(adapter.scoring_obstacles):
@@ -52,13 +54,9 @@ def require_space(experiment: Experiment, *, samples: int, whole: bool = True) -
     distributed.decided(lambda: _require_space(experiment, samples, whole))
 
 
-def _final(experiment: Experiment) -> Path:
-    return experiment.folder / CHECKPOINTS / FINAL
-
-
 def _require_space(experiment: Experiment, samples: int, whole: bool) -> None:
     missing = needed(experiment, samples=samples, whole=whole)
-    if not _final(experiment).exists():  # an interrupted run's checkpoint is replaced
+    if not fine_tuned(experiment.folder).exists():  # an interrupted run's checkpoint is replaced
         missing -= sum(file.stat().st_size for file in experiment.folder.rglob("*.pth"))
     existing = next(folder for folder in _with_parents(experiment.folder) if folder.exists())
     free = shutil.disk_usage(existing).free
@@ -72,7 +70,7 @@ def _require_space(experiment: Experiment, samples: int, whole: bool) -> None:
 def needed(experiment: Experiment, *, samples: int, whole: bool = True) -> int:
     """Bytes that a run takes at its fullest moment: while it fine-tunes, or while its predictions are merged."""
     predictions = 2 * samples * experiment.adapter.record_bytes
-    if not whole or not experiment.recipe.trains or _final(experiment).exists():
+    if not whole or not experiment.recipe.trains or fine_tuned(experiment.folder).exists():
         return predictions
     skeleton = backbones.skeleton(experiment.backbone)
     weights = FLOAT * sum(parameter.numel() for parameter in skeleton.parameters())
@@ -83,3 +81,39 @@ def needed(experiment: Experiment, *, samples: int, whole: bool = True) -> int:
 def _with_parents(folder: Path) -> list[Path]:
     absolute = folder.absolute()
     return [absolute, *absolute.parents]
+
+
+def require_no_leak(experiment: Experiment, split: str, *, train: Sequence[Sample], test: Sequence[Sample]) -> None:
+    """Refuse to score what is trained on, unless the training split itself was asked for.
+
+    Raises:
+        UsageError: training samples in the split.
+    """
+    adapter = experiment.adapter
+    if split == adapter.train_split:
+        return
+    if shared := distributed.decided(lambda: _shared(adapter, train, test)):
+        raise UsageError(
+            f"{len(shared):,} of the {len(test):,} samples of {adapter.name}'s split {split} are in its "
+            f"training split too, such as {shared[0]}: the score would be worth nothing. Take --split "
+            f"{adapter.eval_split}, or predict with weights that were trained on other data (`harness predict`)."
+        )
+
+
+def require_unseen(
+    experiment: Experiment, split: str, *, train: Sequence[Sample], validation: Sequence[Sample]
+) -> None:
+    """Refuse to validate on training samples.
+
+    Raises:
+        UsageError: training samples in the split.
+    """
+    if shared := distributed.decided(lambda: _shared(experiment.adapter, train, validation)):
+        raise UsageError(f"{shared[0]} is in the training split and in the validation split {split}.")
+
+
+def _shared(adapter: TaskAdapter, train: Sequence[Sample], test: Sequence[Sample]) -> list[str]:
+    """Ids of test samples that are trained on; of the two sets the smaller one is held in memory."""
+    tested = {adapter.source(sample) for sample in test}
+    trained = {source for source in (adapter.source(sample) for sample in train) if source in tested}
+    return [sample.id for sample in test if adapter.source(sample) in trained] if trained else []

@@ -4,31 +4,34 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from backbones.errors import InputError
 from harness import provenance
 from harness.predictions import exactly_once, read
 from leaderboards.class_rows import ClassRow
+from leaderboards.replicates import Replicates
 from leaderboards.rows import ResultRow
+from tasks import bootstrap
 from tasks.adapter import Sample, TaskAdapter
-from tasks.statistics import RESAMPLES, Measurement, seed_of
 
 
 @dataclass(frozen=True)
 class Scores:
-    """What scoring gives: the rows of a leaderboard, and those of single classes."""
+    """Rows of a leaderboard with the bootstrap replicates behind their intervals, and rows of single classes."""
 
-    rows: list[ResultRow]
-    classes: list[ClassRow]
+    rows: list[ResultRow] = field(default_factory=list)
+    classes: list[ClassRow] = field(default_factory=list)
+    replicates: list[Replicates] = field(default_factory=list)
 
     def __add__(self, other: Scores) -> Scores:
-        return Scores(self.rows + other.rows, self.classes + other.classes)
+        return Scores(self.rows + other.rows, self.classes + other.classes, self.replicates + other.replicates)
 
 
 def score_file(path: Path, adapter: TaskAdapter, samples: Sequence[Sample], *, root: Path, split: str) -> Scores:
-    """Score one predictions file: a row per metric, with 95% bootstrap intervals.
+    """Score one predictions file: a row per metric, with 95% intervals.
 
     The rows contain what the prediction stage says of itself (`origin_of`), its run's name and start included. The
     bootstrap is seeded by the data hash: neither the run nor its seed moves an interval.
@@ -55,16 +58,22 @@ def score_file(path: Path, adapter: TaskAdapter, samples: Sequence[Sample], *, r
         "run_id": run_id,
         **origin_of(path),
     }
-    scores = Scores([], [])
-    for measurement in measurements:
-        metric = adapter.metric(measurement.metric)
-        numbers = {"metric": metric.name, "unit": metric.unit, "n": measurement.samples}
-        numbers |= _numbers(measurement, seed_of(data_sha256))
-        if measurement.of:
-            scores.classes.append(ClassRow(split=split, of=measurement.of, **numbers))
-        else:
-            drawn = None if measurement.unavailable else RESAMPLES
-            scores.rows.append(ResultRow(metric_version=metric.version, bootstrap_draws=drawn, **numbers, **common))
+    scores = Scores()
+    available = [one for one in measurements if not one.unavailable]
+    drawn = dict(zip(available, bootstrap.replicates(available, seed=bootstrap.seed_of(data_sha256)), strict=True))
+    found = dict(zip(available, bootstrap.estimates(available, list(drawn.values())), strict=True))
+    for one in measurements:
+        metric = adapter.metric(one.metric)
+        value, low, high, draws = found.get(one, (None, None, None, None))
+        numbers = {"metric": metric.name, "unit": metric.unit, "n": one.samples, "note": one.unavailable}
+        numbers |= {"value": value, "low": low, "high": high}
+        if one.of:
+            scores.classes.append(ClassRow(split=split, of=one.of, **numbers))
+            continue
+        row = ResultRow(metric_version=metric.version, bootstrap_draws=draws, **numbers, **common)
+        scores.rows.append(row)
+        if one in drawn:
+            scores.replicates.append(_replicates(row, drawn[one]))
     return scores
 
 
@@ -83,12 +92,33 @@ def read_predictions(
     Raises:
         InputError: unreadable predictions, or not each sample once.
     """
-    records = read(path) if path.suffix == ".jsonl" else _read_official(path, adapter, samples)
+    require_predictions(path, adapter)
+    try:
+        records = read(path) if path.suffix == ".jsonl" else _read_official(path, adapter, samples)
+    except InputError as error:
+        raise type(error)(f"{error} {_accepted(adapter)}") from error
     wanted = {sample.id for sample in samples}
     beyond = any(record["id"] not in wanted for record in records)
     expected = larger() if larger is not None and beyond else samples
     exactly_once([record["id"] for record in records], [sample.id for sample in expected], where=path)
     return {record["id"]: record for record in records if record["id"] in wanted}
+
+
+def require_predictions(path: Path, adapter: TaskAdapter) -> None:
+    """Check that there is a file or folder of predictions. Asked before any data is read.
+
+    Raises:
+        InputError: there is none; the message has the forms that the task accepts.
+    """
+    if not path.exists():
+        raise InputError(
+            f"No predictions at {path}. Check the path, or make them with `harness predict {adapter.name}`. "
+            f"{_accepted(adapter)}"
+        )
+
+
+def _accepted(adapter: TaskAdapter) -> str:
+    return f"Forms of {adapter.name}'s predictions: {adapter.prediction_forms}."
 
 
 def _read_official(path: Path, adapter: TaskAdapter, samples: Sequence[Sample]) -> list[dict[str, Any]]:
@@ -100,11 +130,21 @@ def _read_official(path: Path, adapter: TaskAdapter, samples: Sequence[Sample]) 
     return records + [{"id": sample.id, **empty} for sample in samples if sample.id not in found]
 
 
-def _numbers(measurement: Measurement, seed: int) -> dict[str, Any]:
-    if measurement.unavailable:
-        return {"value": None, "low": None, "high": None, "note": measurement.unavailable}
-    low, high = measurement.interval(seed=seed)
-    return {"value": measurement.value, "low": low, "high": high}
+def _replicates(row: ResultRow, drawn: bootstrap.Replicates) -> Replicates:
+    """Replicates with the columns of their row."""
+    return Replicates(
+        task=row.task,
+        split=row.split,
+        metric=row.metric,
+        metric_version=row.metric_version,
+        unit=row.unit,
+        value=row.value,
+        data_sha256=row.data_sha256,
+        draws_sha256=drawn.draws_sha256,
+        predictions_sha256=row.predictions_sha256,
+        run_id=row.run_id,
+        replicates=drawn.values,
+    )
 
 
 def origin_file(predictions: Path) -> Path:

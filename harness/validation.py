@@ -25,9 +25,9 @@ from harness.inference import predict
 from harness.progress import note
 from harness.scoring import read_predictions
 from harness.workdir import write_bytes
+from tasks import bootstrap
 from tasks.adapter import Sample, TaskAdapter
 from tasks.recipe import Recipe
-from tasks.statistics import Measurement
 
 ROWS = "validation.csv"
 BEST = "best.safetensors"
@@ -109,7 +109,11 @@ class Validation:
     ) -> list[ValidationRow]:
         """Score the predictions of this step, write its rows, keep its weights if they are the best."""
         measured = self._adapter.score(read_predictions(target, self._adapter, self._samples), self._samples)
-        values = {m.metric: (_value(m), m.samples) for m in measured if not m.of}
+        whole = [one for one in measured if not one.of]
+        values = {
+            one.metric: (None if one.unavailable or not math.isfinite(value) else value, one.samples)
+            for one, value in zip(whole, bootstrap.values(whole), strict=True)
+        }
         kept = self._recipe.keep == "best" and self._keep_if_best(model, values, before, step=step)
         rows = [
             ValidationRow(
@@ -146,11 +150,6 @@ class Validation:
                 "command again."
             ) from error
         return True
-
-
-def _value(measurement: Measurement) -> float | None:
-    value = float("nan") if measurement.unavailable else measurement.value
-    return value if math.isfinite(value) else None
 
 
 def _read(path: Path) -> list[ValidationRow]:

@@ -23,6 +23,11 @@ PREDICTIONS = "predictions"
 FINAL = "final.safetensors"  # in the checkpoints, the fine-tuned weights
 
 
+def fine_tuned(folder: Path) -> Path:
+    """Path of the fine-tuned weights of the run in `folder`."""
+    return folder / CHECKPOINTS / FINAL
+
+
 @dataclass(frozen=True)
 class WorkDir:
     """An opened run folder."""
@@ -35,6 +40,10 @@ class WorkDir:
     def checkpoints(self) -> Path:
         return self.folder / CHECKPOINTS
 
+    @property
+    def fine_tuned(self) -> Path:
+        return fine_tuned(self.folder)
+
     def predictions(self, split: str) -> Path:
         return self.folder / PREDICTIONS / f"{split}.jsonl"
 
@@ -45,6 +54,10 @@ class WorkDir:
     @property
     def classes(self) -> Path:
         return self.folder / "classes.csv"
+
+    @property
+    def replicates(self) -> Path:
+        return self.folder / "replicates.npz"
 
 
 @contextmanager
@@ -138,7 +151,7 @@ def _changes(before: Mapping[str, Any], data: Mapping[str, Fingerprint]) -> list
 
 
 def _other_run(folder: Path, options: list[str], changes: list[str]) -> str:
-    final = folder / CHECKPOINTS / FINAL
+    final = fine_tuned(folder)
     kept = f" `harness predict … --weights {final}` uses what it has fine-tuned." if final.exists() else ""
     other = f"another {', '.join(options)}" if options else f"other data: {'; '.join(changes)}"
     return f"{folder} holds a run with {other}. Give this one another --name or --out, or remove the folder.{kept}"

@@ -19,7 +19,7 @@ class ClassRow:
     of: str  # the class
     unit: str  # percent or points
     value: float | None  # None where it could not be computed, see note
-    low: float | None  # ends of the 95% bootstrap interval
+    low: float | None  # ends of the 95% interval, as in ResultRow
     high: float | None
     n: int  # samples that the metric is over
     note: str = ""

@@ -21,7 +21,8 @@ from typing import Any, get_type_hints
 
 # Version of the columns and of their meaning; goes up with either.
 # 2: data_sha256 covers inputs, low and high follow from it, train_* and predict_* columns.
-SCHEMA = 2
+# 3: low and high of a proportion of 0 or 100 percent are Wilson's; bootstrap_draws is empty there.
+SCHEMA = 3
 
 
 class ResultsError(Exception):
@@ -48,10 +49,14 @@ class ResultRow:
     metric: str = _column("metric name, such as top1")
     unit: str = _column("percent or points")
     value: float | None = _column("the metric; empty when it could not be computed, see note")
-    low: float | None = _column("lower end of the 95% bootstrap interval")
-    high: float | None = _column("upper end of the 95% bootstrap interval")
+    low: float | None = _column(
+        "lower end of the 95% interval: percentile bootstrap, or Wilson's for proportions of 0 or 100%"
+    )
+    high: float | None = _column("upper end of it")
     n: int = _column("samples that the metric is over")
-    bootstrap_draws: int | None = _column("draws behind low and high; data_sha256 is their seed", default=None)
+    bootstrap_draws: int | None = _column(
+        "draws behind low and high, seeded by data_sha256; empty if Wilson's", default=None
+    )
     backbone: str = _column("backbone name", default="")
     weights: str = _column("file that fine-tuning started from, or that predicted without it", default="")
     weights_sha256: str = _column("its sha256", default="")

@@ -47,7 +47,7 @@ How each kind of benchmark goes through the contract (`unit` is what the bootstr
                          submission  csv of identifier, prediction
 
 All of it reduces to this: a score keeps one row of statistics per unit, and a metric is a function of how often
-each unit counts (`tasks.statistics.Measurement`). Counting each once gives the metric; counting each as often as a
+each unit counts (`tasks.bootstrap.Measurement`). Counting each once gives the metric; counting each as often as a
 bootstrap draw has it gives the interval, with no second look at the predictions. Several samples may share a unit
 (five questions on one image), since they are not independent.
 """
@@ -71,7 +71,7 @@ if TYPE_CHECKING:
     from torch.utils.data import Dataset
 
     from backbones.tokenizer import Tokenizer
-    from tasks.statistics import Measurement
+    from tasks.bootstrap import Measurement
 
 Progress = Callable[[Iterable, str], Iterable]  # wraps an iterable in a progress bar with a title
 
@@ -89,6 +89,7 @@ class Split:
     server: str = ""  # who scores it when it is not
     within: str = ""  # the split that has all its samples, so that predictions of that one serve for both
     largest_file: int | None = None  # bytes that the server takes
+    optional: bool = False  # a data folder is complete without it, or without its images
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +113,7 @@ class Sample(NamedTuple):
 
 
 def chosen(samples: Sequence[Sample], which: Sequence[int]) -> Sequence[Sample]:
-    """Some of the samples, in the order that is asked for; compact ones (`tasks.packing`) stay so."""
+    """Some of the samples, in the order that is asked for; compact ones (`tasks.common.packing`) stay so."""
     return samples.chosen(which) if hasattr(samples, "chosen") else [samples[index] for index in which]
 
 
@@ -124,7 +125,7 @@ class Submission(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Setting:
+class TaskContext:
     """What data sets and models are built from, besides samples and a backbone."""
 
     root: Path  # the task's own data folder
@@ -156,6 +157,7 @@ class TaskAdapter(ABC):
     needs_text: ClassVar[bool] = False  # such tasks take Multiway backbones only
     record_bytes: ClassVar[int] = 500  # of one predicted record on the disk, generously
     pictures: ClassVar[bool] = False  # whether there is a `picture` of a prediction
+    prediction_forms: ClassVar[str] = ".jsonl of `harness predict`"  # what `harness score` reads, in one line
 
     @abstractmethod
     def check(self, root: Path, *, decode: bool, progress: Progress) -> list[Finding]:
@@ -165,7 +167,7 @@ class TaskAdapter(ABC):
     def samples(self, root: Path, split: str) -> Sequence[Sample]:
         """The samples of a split in a fixed order, without opening images.
 
-        A list, or for millions of samples a sequence that makes each when it is asked for (`tasks.packing`). One
+        A list, or for millions of samples a sequence that makes each when it is asked for (`tasks.common.packing`). One
         process of each node calls it, and the others get what it returns.
 
         Raises:
@@ -175,33 +177,33 @@ class TaskAdapter(ABC):
     def labels(self, root: Path) -> Any:
         """Labels of the outputs, such as class names or answers; None where data files do not say.
 
-        Read once in a run and handed to every process in `Setting.labels`, so it is small and can be pickled.
+        Read once in a run and handed to every process in `TaskContext.labels`, so it is small and can be pickled.
         """
         return None
 
-    def labels_of(self, setting: Setting) -> Any:
-        """The labels that a setting has, or else those in its data folder."""
-        return self.labels(setting.root) if setting.labels is None else setting.labels
+    def labels_of(self, context: TaskContext) -> Any:
+        """The labels that a context has, or else those in its data folder."""
+        return self.labels(context.root) if context.labels is None else context.labels
 
     @abstractmethod
-    def train_set(self, samples: Sequence[Sample], setting: Setting) -> Dataset:
+    def train_set(self, samples: Sequence[Sample], context: TaskContext) -> Dataset:
         """Augmented items, each a dict that the model takes as keywords after collation.
 
         A data set with a `collate` method is collated by it, else by torch's default.
         """
 
     @abstractmethod
-    def eval_set(self, samples: Sequence[Sample], setting: Setting) -> Dataset:
+    def eval_set(self, samples: Sequence[Sample], context: TaskContext) -> Dataset:
         """The same without augmentation, in the order of `samples`."""
 
     @abstractmethod
-    def model(self, backbone: nn.Module, setting: Setting) -> BaseModel:
+    def model(self, backbone: nn.Module, context: TaskContext) -> BaseModel:
         """Backbone (as `beit3`) and head.
 
         `mode="loss"` returns losses, means over the samples of a micro-batch, which are averaged over a step;
         `mode="predict"` one record per sample of the batch, in order. A model with an attribute `step` is told the
         number of the optimizer step (from 0) before each loss. A loss that is no such mean, as it compares the samples
-        of a step, goes by `tasks.models.step_loss.StepLoss`, so that it does not depend on how a batch is split; a task
+        of a step, goes by `tasks.common.step_loss.StepLoss`, so that it does not depend on how a batch is split; a task
         whose loss depends on it all the same says so in its recipe (`Recipe.split_alters`).
         """
 
@@ -242,7 +244,7 @@ class TaskAdapter(ABC):
             InputError: not a file of that form.
             UsageError: the benchmark has no such form.
         """
-        raise UsageError(f"Predictions of {self.name} are a .jsonl file, a record per line; {path} is none.")
+        raise UsageError(f"{path} is not a .jsonl file.")
 
     def empty_record(self, records: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
         """What a sample that an official file leaves out has predicted, None where no sample may be left out.

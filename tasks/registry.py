@@ -14,17 +14,17 @@ from tasks.adapter import TaskAdapter
 
 GROUP = "harness.tasks"
 BUILT_IN = {
-    "imagenet": "tasks.imagenet:ImageNet",
-    "ade20k": "tasks.ade20k:ADE20K",
-    "coco_detection": "tasks.coco_detection:CocoDetection",
-    "nlvr2": "tasks.nlvr2:NLVR2",
-    "vqav2": "tasks.vqav2:VQAv2",
-    "coco_captioning": "tasks.coco_captioning:CocoCaptioning",
-    "nocaps": "tasks.nocaps:NoCaps",
-    "coco_retrieval": "tasks.coco_retrieval:CocoRetrieval",
-    "coco_zero_shot": "tasks.coco_retrieval:CocoZeroShot",
-    "flickr30k_retrieval": "tasks.flickr30k:Flickr30kRetrieval",
-    "flickr30k_zero_shot": "tasks.flickr30k:Flickr30kZeroShot",
+    "imagenet": "tasks.classification.imagenet:ImageNet",
+    "ade20k": "tasks.segmentation.ade20k:ADE20K",
+    "coco_detection": "tasks.detection.coco_detection:CocoDetection",
+    "nlvr2": "tasks.reasoning.nlvr2:NLVR2",
+    "vqav2": "tasks.vqa.vqav2:VQAv2",
+    "coco_captioning": "tasks.captioning.coco_captioning:CocoCaptioning",
+    "nocaps": "tasks.captioning.nocaps:NoCaps",
+    "coco_retrieval": "tasks.retrieval.coco_retrieval:CocoRetrieval",
+    "coco_zero_shot": "tasks.retrieval.coco_retrieval:CocoZeroShot",
+    "flickr30k_retrieval": "tasks.retrieval.flickr30k:Flickr30kRetrieval",
+    "flickr30k_zero_shot": "tasks.retrieval.flickr30k:Flickr30kZeroShot",
 }
 
 

@@ -4,16 +4,49 @@ from __future__ import annotations
 
 import json
 import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from tests.spm import train
+from tests.support.spm import train
 
 TESTS = Path(__file__).parent
 REPOSITORY = TESTS.parent
+COST_OF_FIXTURE = {
+    "truth": "truth",
+    "plain": "training",
+    "tuned": "training",
+    "validated": "training",
+    "whole": "training",
+}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark tests by cost where a fixture or the folder shows it; the others carry their marks themselves."""
+    for item in items:
+        for fixture in COST_OF_FIXTURE.keys() & set(getattr(item, "fixturenames", ())):
+            item.add_marker(COST_OF_FIXTURE[fixture])
+        if item.path.is_relative_to(TESTS / "benchmarks"):
+            item.add_marker("benchmark")
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Compute with one thread per process, since tests run side by side and tiny products gain nothing from more.
+
+    PyTorch is not imported for tests that do without it.
+    """
+    torch = sys.modules.get("torch")
+    before = torch.get_num_threads() if torch else None
+    if torch:
+        torch.set_num_threads(1)
+    yield
+    if before is not None:
+        torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")
@@ -65,11 +98,11 @@ def spm(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """The images that items of tasks with text have opened, from here on."""
-    from tasks.items import samples
+    from tasks.common import dataset
 
     opened: list[Path] = []
-    open_image = samples.open_image
-    monkeypatch.setattr(samples, "open_image", lambda path: opened.append(path) or open_image(path))
+    open_image = dataset.open_image
+    monkeypatch.setattr(dataset, "open_image", lambda path: opened.append(path) or open_image(path))
     return opened
 
 

@@ -1,4 +1,4 @@
-"""The house: imports run downwards, and without circles."""
+"""The layout: imports run downwards and without circles, and no kind of task imports another."""
 
 from __future__ import annotations
 
@@ -7,14 +7,19 @@ from pathlib import Path
 
 import pytest
 
+from tasks.registry import BUILT_IN
 from tests.conftest import REPOSITORY
 
 BELOW = {
     "harness": {"harness", "tasks", "backbones", "leaderboards"},
     "tasks": {"tasks", "backbones"},
-    "leaderboards": {"leaderboards"},
+    "leaderboards": {"leaderboards", "backbones.errors", "backbones.files"},
     "backbones": {"backbones"},
 }
+
+CONTRACT = {"adapter", "recipe", "registry", "bootstrap"}  # files of tasks/ that every kind may import
+SHARED = {"common", "toy"}  # folders of tasks/ that are no kind of task
+PRETRAINING = "pretraining"  # no kind of task either, and it may use what all kinds share
 
 
 def imported(path: Path) -> set[str]:
@@ -28,11 +33,37 @@ def imported(path: Path) -> set[str]:
     return {name for name in found if name.split(".")[0] in BELOW}
 
 
+def _allowed(name: str, modules: set[str]) -> bool:
+    return any(f"{name}.".startswith(f"{module}.") for module in modules)
+
+
 @pytest.mark.parametrize("room", BELOW)
 def test_imports_run_downwards(room: str) -> None:
     for path in (REPOSITORY / room).rglob("*.py"):
-        upwards = {name for name in imported(path) if name.split(".")[0] not in BELOW[room]}
+        upwards = {name for name in imported(path) if not _allowed(name, BELOW[room])}
         assert not upwards, f"{path}: {upwards}"
+
+
+KINDS = sorted(
+    path.parent.name
+    for path in (REPOSITORY / "tasks").glob("*/dataset.py")
+    if path.parent.name not in SHARED | {PRETRAINING}
+)
+
+
+def test_every_benchmark_belongs_to_a_kind() -> None:
+    assert {target.split(".")[1] for target in BUILT_IN.values()} == set(KINDS)
+
+
+@pytest.mark.parametrize("folder", [*KINDS, *sorted(SHARED), PRETRAINING])
+def test_kinds_of_tasks_import_the_contract_and_common_alone(folder: str) -> None:
+    allowed = CONTRACT | {folder} | ({"common"} if folder not in SHARED else set())
+    if folder == PRETRAINING:  # it draws its own scenes, and asks the registry for the task whose model it tunes
+        allowed |= {"toy"}
+    for path in (REPOSITORY / "tasks" / folder).rglob("*.py"):
+        modules = {name for name in imported(path) if name.startswith("tasks.")}
+        others = {name for name in modules if name.split(".")[1] not in allowed}
+        assert not others, f"{path}: {others}"
 
 
 def test_no_circles_between_files() -> None:

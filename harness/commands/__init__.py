@@ -1,4 +1,4 @@
-"""One file per subcommand: HELP, add_arguments(parser) and run(args) -> Answer."""
+"""One file per subcommand: HELP, add_arguments(parser) and run(args) -> CommandOutput."""
 
 from harness.commands import check, doctor, list_, predict, run, score, submit, toy
 

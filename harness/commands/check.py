@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import argparse
 
-from harness.answer import Answer, table
+from harness.output import CommandOutput, table
 
 HELP = "say what is missing or wrong in a data folder, before any training"
 
@@ -13,12 +13,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--decode", action="store_true", help="open every image too")
 
 
-def run(args: argparse.Namespace) -> Answer:
+def run(args: argparse.Namespace) -> CommandOutput:
     from harness import api
 
     found = api.check(args.tasks, data=args.data, decode=args.decode)
     rows = [(task, "ok" if finding.ok else "WRONG", finding.text) for task, all_ in found.items() for finding in all_]
-    return Answer(
+    return CommandOutput(
         {task: [finding._asdict() for finding in all_] for task, all_ in found.items()},
         table(f"Data in {args.data}", ("task", "", "finding"), rows),
         ok=all(finding.ok for all_ in found.values() for finding in all_),

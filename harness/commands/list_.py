@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from harness.answer import Answer, table
+from harness.output import CommandOutput, table
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -17,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("task", nargs="?", metavar="TASK", help="whose recipes; those of every task when not given")
 
 
-def run(args: argparse.Namespace) -> Answer:
+def run(args: argparse.Namespace) -> CommandOutput:
     from backbones.errors import UsageError
 
     if args.what == "recipes":
@@ -27,7 +27,7 @@ def run(args: argparse.Namespace) -> Answer:
     return _backbones() if args.what == "backbones" else _tasks()
 
 
-def _tasks() -> Answer:
+def _tasks() -> CommandOutput:
     import tasks
     from backbones.errors import InputError
 
@@ -50,13 +50,22 @@ def _tasks() -> Answer:
                 "metrics": [metric.name for metric in adapter.metrics],
                 "primary": primary,
                 "recipes": list(adapter.recipes),
+                "predictions": adapter.prediction_forms,
             }
         )
-    show = table("Tasks", ("name", "data set", "splits", "primary metric", "recipes"), rows)
-    return Answer(data, show, ok=not any("error" in entry for entry in data))
+    tasks_table = table("Tasks", ("name", "data set", "splits", "primary metric", "recipes"), rows)
+
+    def show(console: Console) -> None:
+        tasks_table(console)
+        console.print("Predictions that `harness score` reads:", markup=False)
+        for entry in data:
+            if "predictions" in entry:
+                console.print(f"  {entry['name']}: {entry['predictions']}", markup=False, soft_wrap=True)
+
+    return CommandOutput(data, show, ok=not any("error" in entry for entry in data))
 
 
-def _recipes(task: str | None) -> Answer:
+def _recipes(task: str | None) -> CommandOutput:
     from dataclasses import asdict
 
     import tasks
@@ -69,7 +78,7 @@ def _recipes(task: str | None) -> Answer:
         for each in shows:
             each(console)
 
-    return Answer(data, show)
+    return CommandOutput(data, show)
 
 
 def _show_recipes(task: str, recipes: Mapping[str, Mapping[str, Any]]) -> Callable[[Console], None]:
@@ -100,7 +109,7 @@ def _value(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def _backbones() -> Answer:
+def _backbones() -> CommandOutput:
     from dataclasses import asdict
 
     from backbones.config import CONFIGS
@@ -110,7 +119,7 @@ def _backbones() -> Answer:
         for name, c in CONFIGS.items()
     ]
     columns = ("name", "layers", "width", "heads", "patch", "image", "attention")
-    return Answer(
+    return CommandOutput(
         {name: asdict(c) for name, c in CONFIGS.items()},
         table("Backbones (and timm/NAME for tasks that see images only)", columns, rows),
     )

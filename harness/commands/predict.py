@@ -3,8 +3,8 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from harness.answer import Answer
 from harness.commands import options
+from harness.output import CommandOutput
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -19,10 +19,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add_show(parser)
 
 
-def run(args: argparse.Namespace) -> Answer:
-    from harness import api
+def run(args: argparse.Namespace) -> CommandOutput:
+    from harness import experiment
 
     chosen = options.experiment(args)
+    experiment.require([args.task], weights=args.weights, **chosen)
+    from harness import api  # imports PyTorch
+
     several = len(chosen["split"] or ()) > 1
     if not several:
         chosen["split"] = chosen["split"] and chosen["split"][0]
@@ -33,4 +36,4 @@ def run(args: argparse.Namespace) -> Answer:
         for path in paths:
             console.print(f"Predictions: {path}", markup=False)
 
-    return Answer({"predictions": [str(path) for path in paths] if several else str(found)}, show)
+    return CommandOutput({"predictions": [str(path) for path in paths] if several else str(found)}, show)

@@ -3,8 +3,8 @@ from __future__ import annotations
 import argparse
 from dataclasses import asdict
 
-from harness.answer import Answer, rows_table
 from harness.commands import options
+from harness.output import CommandOutput, rows_table
 
 HELP = "fine-tune, predict and score; the same command again goes on where it stopped"
 
@@ -27,11 +27,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add_show(parser)
 
 
-def run(args: argparse.Namespace) -> Answer:
-    from harness import api
+def run(args: argparse.Namespace) -> CommandOutput:
+    from harness import experiment
 
     given = options.experiment(args)
     validation = {"validate": args.validate, "validate_limit": args.validate_limit, "keep": args.keep}
     given["changes"] = given["changes"] + [f"{name}={value}" for name, value in validation.items() if value is not None]
+    experiment.require(args.tasks, weights=args.weights, **given)
+    from harness import api  # imports PyTorch
+
     rows = api.run(args.tasks, weights=args.weights, log=args.log, show=args.show, **given)
-    return Answer([asdict(row) for row in rows], rows_table(f"Results, also in {args.out}/{api.RESULTS}", rows))
+    return CommandOutput([asdict(row) for row in rows], rows_table(f"Results, also in {args.out}/{api.RESULTS}", rows))

@@ -3,7 +3,7 @@ from __future__ import annotations
 import argparse
 from dataclasses import asdict
 
-from harness.answer import Answer, rows_table
+from harness.output import CommandOutput, rows_table
 
 HELP = "score a predictions file against the annotations; needs no model"
 
@@ -20,12 +20,37 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--limit", type=int, metavar="N", help="as in the prediction")
     parser.add_argument("--results", metavar="FILE", help="a results.csv to add the rows to")
     parser.add_argument("--classes", metavar="FILE", help="a .csv for the metrics of single classes")
+    _show_forms(parser)
 
 
-def run(args: argparse.Namespace) -> Answer:
-    from harness import api
+def _show_forms(parser: argparse.ArgumentParser) -> None:
+    """End the help with the forms that each task reads; the adapters are imported when the help is asked for."""
+    plain = parser.format_help
 
-    rows = api.score(
+    def with_forms() -> str:
+        import tasks
+
+        return "\n".join(
+            [plain(), "forms of PREDICTIONS:", *(f"  {name}: {_forms(name)}" for name in tasks.names()), ""]
+        )
+
+    parser.format_help = with_forms
+
+
+def _forms(task: str) -> str:
+    import tasks
+    from backbones.errors import InputError
+
+    try:
+        return tasks.get(task).prediction_forms
+    except InputError as error:  # a third party's task that cannot be imported
+        return str(error)
+
+
+def run(args: argparse.Namespace) -> CommandOutput:
+    from harness import evaluation
+
+    rows = evaluation.score(
         args.task,
         args.predictions,
         data=args.data,
@@ -34,4 +59,4 @@ def run(args: argparse.Namespace) -> Answer:
         results=args.results,
         classes=args.classes,
     )
-    return Answer([asdict(row) for row in rows], rows_table(f"Scores of {', '.join(args.predictions)}", rows))
+    return CommandOutput([asdict(row) for row in rows], rows_table(f"Scores of {', '.join(args.predictions)}", rows))

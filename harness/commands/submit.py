@@ -3,7 +3,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from harness.answer import Answer
+from harness.output import CommandOutput
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -20,13 +20,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", metavar="DIR", help="folder for the files (default: beside the predictions)")
 
 
-def run(args: argparse.Namespace) -> Answer:
-    from harness import api
+def run(args: argparse.Namespace) -> CommandOutput:
+    from harness import evaluation
 
-    paths = api.submit(args.task, args.predictions, data=args.data, split=args.split, name=args.name, out=args.out)
+    paths = evaluation.submit(
+        args.task, args.predictions, data=args.data, split=args.split, name=args.name, out=args.out
+    )
 
     def show(console: Console) -> None:
         for path in paths:
             console.print(f"Submission: {path}", markup=False)
 
-    return Answer({"submissions": [str(path) for path in paths]}, show)
+    return CommandOutput({"submissions": [str(path) for path in paths]}, show)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import argparse
 
-from harness.answer import Answer, table
+from harness.output import CommandOutput, table
 
 HELP = "draw the toy data set in the benchmarks' own file formats"
 
@@ -15,10 +15,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0)
 
 
-def run(args: argparse.Namespace) -> Answer:
+def run(args: argparse.Namespace) -> CommandOutput:
     from harness.progress import track
     from tasks import toy
 
     folders = toy.write(args.root, tasks=args.sets or toy.FOLDERS, seed=args.seed, progress=track)
     written = {name: str(path) for name, path in folders.items()}
-    return Answer(written, table("Toy data", ("data set", "folder"), list(written.items())))
+    return CommandOutput(written, table("Toy data", ("data set", "folder"), list(written.items())))

@@ -76,6 +76,7 @@ def test_no_tensor_is_read_back_from_the_device() -> None:
             assert cross(query, value, GRIDS, GRIDS).shape == (2, CELLS, 32)
 
 
+@pytest.mark.spawn
 def test_a_compiled_operator_gets_float32() -> None:
     """mmcv's CUDA operator has no bfloat16, and converts the places to the type of the values."""
     code = """

@@ -77,6 +77,7 @@ def count(module: torch.nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "parameters"), [("beit3_base_patch16_224", 220_987_392), ("beit3_large_patch16_224", 672_702_464)]
 )

@@ -18,7 +18,7 @@ from backbones.config import CONFIGS
 from harness.optim import parameter_groups
 from tasks.recipe import Recipe
 from tests.conftest import REPOSITORY
-from tests.instances import folder
+from tests.support.instances import folder
 
 NANO = {"type": "Multiway", "name": "multiway_nano", "image_size": 64}
 IMAGE = torch.randn(2, 3, 64, 96)
@@ -44,6 +44,7 @@ def readme_config(package: str, tmp_path: Path) -> Config:
     return Config.fromfile(path)
 
 
+@pytest.mark.training
 @pytest.mark.parametrize("package", ["mmdet", "mmseg"])
 def test_the_readmes_config_builds_a_model_that_learns_and_predicts(package: str, tmp_path: Path) -> None:
     config = readme_config(package, tmp_path)
@@ -141,6 +142,7 @@ def test_heads_are_built_the_same_whatever_the_default_scope(capsys: pytest.Capt
     assert capsys.readouterr().out == ""
 
 
+@pytest.mark.training
 def test_the_readmes_detector_trains_by_mmengines_runner(tmp_path: Path) -> None:
     """Two steps with MMDetection's data set, pipeline and schedule: lower layers move less."""
     from mmengine.runner import Runner

@@ -17,7 +17,7 @@ def run(code: str) -> str:
     return done.stdout
 
 
-@pytest.mark.slow
+@pytest.mark.spawn
 def test_mmdet_and_mmseg_import() -> None:
     code = """
 import time
@@ -42,6 +42,7 @@ def test_nothing_heavy_is_imported_before_it_is_asked_for() -> None:
     run("import sys, backbones.operators; assert not {'torch', 'mmcv'} & set(sys.modules)")
 
 
+@pytest.mark.spawn
 def test_a_full_mmcv_is_left_alone() -> None:
     code = """
 import importlib.util, sys

@@ -7,7 +7,7 @@ import pytest
 
 from backbones import InputError
 from backbones.tokenizer import EOS, PAD, UNK, Tokenizer
-from tests.spm import train as train_spm
+from tests.support.spm import train as train_spm
 
 TEXTS = (
     "A red circle is left of a star.",

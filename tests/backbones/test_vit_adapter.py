@@ -90,6 +90,7 @@ def test_other_backbones_are_refused() -> None:
         ViTAdapter(backbones.build("timm/resnet18"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "vit_small_patch16_dinov3", "vit_small_patch14_reg4_dinov2"])
 def test_timms_plain_transformers_run_by_layers(name: str) -> None:
     """The layers one after the other have the maps that timm's own forward gives."""
@@ -135,6 +136,7 @@ def test_the_recipes_rate_reaches_every_extractor() -> None:
     assert rates == [0.3] * 6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("norm", ["batch", "group"])
 def test_group_normalisation_sees_each_image_alone(norm: str) -> None:
     """Maps of a batch are those of its images one by one, but not with batch statistics."""

@@ -69,6 +69,7 @@ def test_averaged_weights_stand_in_where_there_are_no_others(tmp_path: Path) -> 
     assert weights.load(small(seed=2), path).loaded == len(source.state_dict())
 
 
+@pytest.mark.spawn
 def test_an_optimizers_state_stays_on_the_disk(tmp_path: Path) -> None:
     """Three times the size of the weights, in a process of its own whose peak is its own."""
     state = {"encoder.weight": torch.zeros(1 << 18)}

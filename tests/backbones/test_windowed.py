@@ -134,6 +134,7 @@ def test_activations_can_be_computed_again() -> None:
     torch.testing.assert_close(grads[0], grads[1])
 
 
+@pytest.mark.slow
 def test_pretrained_weights_start_it(tmp_path) -> None:
     usual = randomised(Multiway(backbones.resolve("multiway_nano")))
     weights.save({f"beit3.{name}": t for name, t in usual.state_dict().items()}, tmp_path / "pretrained.safetensors")

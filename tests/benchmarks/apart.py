@@ -14,7 +14,7 @@ import torch
 
 import backbones
 from backbones.linear import packed
-from harness import process
+from harness import cpu_runtime
 from harness.device import device
 from tests.benchmarks import peers, timing
 from tests.benchmarks.peers import Peer
@@ -58,7 +58,7 @@ class Forward:
 @torch.inference_mode()
 def _serve(pipe: Connection, name: str, size: str, batch: int, keeps_memory: bool, threads: int) -> None:
     if keeps_memory:
-        process.prepare()
+        cpu_runtime.prepare()
     torch.set_num_threads(threads)
     where = device()
     config = backbones.resolve(peers.SIZES[size], final_norm=False)

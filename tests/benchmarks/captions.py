@@ -26,13 +26,14 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from tasks.scores import java
-from tasks.scores.caption_metrics import ALL
-from tasks.scores.captions import measure, tokenized
+from tasks.bootstrap import replicates, values
+from tasks.captioning import java
+from tasks.captioning.metric_names import ALL
+from tasks.captioning.metrics import measure, tokenized
 from tests.benchmarks import timing
 from tests.benchmarks.report import Report, arguments
-from tests.captions import cases
 from tests.conftest import REPOSITORY
+from tests.support.captions import cases
 
 TARGET = 1.5  # times as fast as pycocoevalcap
 INTERVALS = 1.0  # seconds for the intervals of all metrics
@@ -59,7 +60,8 @@ def texts(images: int) -> Texts:
 
 def ours(candidates: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, float]:
     captions = tokenized(candidates, references)
-    return {measurement.metric: measurement.value for measurement in measure(captions, metrics=METRICS)}
+    measured = measure(captions, metrics=METRICS)
+    return {one.metric: value for one, value in zip(measured, values(measured), strict=True)}
 
 
 def theirs(candidates: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, float]:
@@ -94,7 +96,7 @@ def compare(*, images: int, rounds: int) -> Report:
     seconds = timing.interleaved(sides, rounds=rounds, warmup=0)  # both have just run
     ratio = timing.speedup(seconds, "ours", "pycocoevalcap")
     measurements = measure(tokenized(*pair), metrics=METRICS)
-    intervals = timing.once(lambda: [measurement.interval(seed=0) for measurement in measurements])
+    intervals = timing.once(lambda: replicates(measurements, seed=0))
     missed = [] if ratio >= TARGET else [f"{ratio:.2f} times as fast as pycocoevalcap, target {TARGET}"]
     missed += [] if intervals <= INTERVALS else [f"intervals took {intervals:.2f} s, target {INTERVALS}"]
     return Report(

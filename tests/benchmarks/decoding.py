@@ -29,7 +29,7 @@ import backbones
 from backbones.linear import Linear, packed
 from backbones.tokenizer import BOS, EOS, PAD
 from harness.device import device
-from tasks.models.beam_search import BeamSearch, Decoder
+from tasks.captioning.beam_search import BeamSearch, Decoder
 from tests.benchmarks import peers, timing
 from tests.benchmarks.plain_decoder import decode as plain_decode
 from tests.benchmarks.report import Report, arguments, surroundings, use_threads

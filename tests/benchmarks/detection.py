@@ -6,7 +6,8 @@ twelve numbers are compared before anything is said about time. Bootstrap interv
 and the memory that ours takes besides the data. All of it runs in one thread, so times are of the processor, which a
 machine that does other things too stretches less than the clock's.
 
-Targets: at least 5 times as fast; intervals of 1,000 draws in 40 seconds. The exit status is 1 when one is missed.
+Targets: at least 5 times as fast; intervals of 1,000 draws in 40 seconds, and in 1.3 times what those of one metric
+take. The exit status is 1 when one is missed.
 
     python -m tests.benchmarks.detection
 
@@ -28,14 +29,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tasks.scores.average_precision import NAMES
-from tasks.scores.detection import checked, measurements
-from tasks.statistics import Measurement
+from tasks.bootstrap import Measurement, replicates, values
+from tasks.detection.average_precision import NAMES
+from tasks.detection.metrics import checked, measurements
 from tests.benchmarks import timing
 from tests.benchmarks.report import Report, arguments
-from tests.detections import Detected, evaluated, loaded, scenes
+from tests.support.detections import Detected, evaluated, loaded, scenes
 
-FASTER, SECONDS = 5, 40
+FASTER, SECONDS, SHARED = 5, 40, 1.3
 TOLERANCE = 1e-10  # points
 
 
@@ -63,18 +64,20 @@ def compare(data: Detected, kind: str, *, rounds: int, draws: int) -> dict[str, 
         seconds["pycocotools"].append(time.process_time() - began)
         began = time.process_time()
         found = ours(data, kind)
-        values = [one.value for one in found]
+        numbers = values(found)
         seconds["ours"].append(time.process_time() - began)
-        difference = max(difference, np.abs(values[: len(NAMES)] - 100 * evaluation.stats).max())
+        difference = max(difference, np.abs(numbers[: len(NAMES)] - 100 * evaluation.stats).max())
         del pair, evaluation
     if not difference <= TOLERANCE:
         raise SystemExit(f"The {kind} numbers differ by {difference:.1e} points: there is nothing to compare.")
     medians = timing.medians(seconds)
+    available = [one for one in found if not one.unavailable]
     began = time.process_time()
-    for one in found:
-        if not one.unavailable:
-            one.interval(seed=0, resamples=draws)
+    replicates(available, seed=0, resamples=draws)
     intervals = time.process_time() - began
+    began = time.process_time()
+    replicates(available[:1], seed=0, resamples=draws)
+    single = time.process_time() - began
     return {
         "kind": kind,
         "pycocotools (s)": medians["pycocotools"],
@@ -82,6 +85,7 @@ def compare(data: Detected, kind: str, *, rounds: int, draws: int) -> dict[str, 
         "ours is × faster": timing.speedup(seconds, "ours", "pycocotools"),
         "largest difference (points)": difference,
         "intervals (s)": intervals,
+        "× one metric's": intervals / single,
         "peak memory (MiB)": _peak(data, kind) / 2**20,
     }
 
@@ -90,8 +94,7 @@ def _peak(data: Detected, kind: str) -> int:
     """Most bytes at a time of what is allocated between the records and the numbers."""
     gc.collect()
     tracemalloc.start()
-    for one in ours(data, kind):
-        one.statistic(np.ones(len(data.truths)))
+    values(ours(data, kind))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     return peak
@@ -104,6 +107,9 @@ def missed(row: dict[str, str | float]) -> list[str]:
         found.append(f"{row['kind']}: {row['ours is × faster']:.1f} times as fast as pycocotools, target {FASTER}")
     if row["intervals (s)"] > SECONDS:
         found.append(f"{row['kind']}: intervals took {row['intervals (s)']:.1f} s, target {SECONDS} s")
+    shared = row["× one metric's"]
+    if shared > SHARED:
+        found.append(f"{row['kind']}: intervals took {shared:.2f} times those of one metric, target {SHARED}")
     return found
 
 

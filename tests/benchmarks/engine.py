@@ -48,7 +48,7 @@ import backbones
 from harness.device import autocast, device, precision
 from harness.optim import adamw, recipe_schedule
 from harness.training import fine_tune
-from tasks.models.classifier import ImageClassifier
+from tasks.classification.model import ImageClassifier
 from tasks.recipe import Recipe
 from tests.benchmarks import peers
 from tests.benchmarks.report import Report, arguments, surroundings, use_threads

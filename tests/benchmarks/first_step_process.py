@@ -66,9 +66,9 @@ def main(task: str, data: str, workers: int, *changes: str) -> dict[str, float]:
     train, test = experiment.samples(adapter.train_split), experiment.samples(experiment.splits[0])
     for samples in (train, test):
         _hash(provenance, experiment, samples)
-    labels = adapter.classes(experiment.data) if hasattr(adapter, "classes") else None
+    labels = adapter.labels(experiment.data)
     del labels
-    items = adapter.train_set(train, experiment.setting)
+    items = adapter.train_set(train, experiment.context)
     seconds = time.monotonic() - began
     distributed.barrier()
     added = memory("Pss") - at_first

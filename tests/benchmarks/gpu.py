@@ -18,9 +18,12 @@ A measurement that fails (memory, compiler) is a line with the reason. When `--b
 measurement that runs is stopped and the rest are skipped, and their lines say so. Without a GPU everything runs at
 a tiny size, only so that it cannot rot.
 
+Whole steps of the other tasks with files on disk are in `tests.benchmarks.throughput`, which runs on a GPU too.
+
 To add a measurement: a function (machine, size, batch) -> Work, and an entry in MEASUREMENTS here.
 
     python -m tests.benchmarks.gpu --json figures.json
+    python -m tests.benchmarks.gpu --sizes giant
 
 Last figures:
     (none yet)
@@ -36,7 +39,7 @@ from functools import partial
 import torch
 
 from harness.device import device, precision
-from tests.benchmarks import gpu_dense, gpu_images, gpu_tasks, peers
+from tests.benchmarks import gpu_dense, gpu_images, gpu_tasks
 from tests.benchmarks.gpu_measuring import (
     BURST,
     Budget,
@@ -123,7 +126,9 @@ def _peer(key: Key, readings: Mapping[Key, Reading]) -> Reading:
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = arguments(__doc__)
-    parser.add_argument("--sizes", nargs="+", choices=list(peers.SIZES), default=["base", "large"], help="with a GPU")
+    parser.add_argument(
+        "--sizes", nargs="+", choices=list(gpu_tasks.SIZES), default=["base", "large"], help="with a GPU (base large)"
+    )
     parser.add_argument("--only", default="", metavar="TEXT", help="measurements whose name has this, as in 'training'")
     parser.add_argument("--budget", type=float, default=420.0, help="seconds for everything (%(default)s)")
     parser.add_argument(

@@ -26,9 +26,9 @@ import backbones
 from backbones import MultiwayConfig
 from backbones.operators.deformable_attention import Shapes, deformable_attention
 from backbones.windowed import WindowedMultiway
-from tasks.detection_recipes import RECIPES as DETECTION
+from tasks.detection.recipes import RECIPES as DETECTION
 from tasks.recipe import Recipe
-from tasks.segmentation_recipes import RECIPES as SEGMENTATION
+from tasks.segmentation.recipes import RECIPES as SEGMENTATION
 from tests.benchmarks import deformable, gpu_images, peers, windows
 from tests.benchmarks.deformable import Attend, Inputs
 from tests.benchmarks.gpu_measuring import Comparison, Machine, Measurement, Work, training_step
@@ -128,8 +128,8 @@ def _backbone(of: Callable[..., Work], model: str, make: gpu_images.Make, batche
 
 
 def detecting(machine: Machine, size: str, batch: int) -> Work:
-    from tasks.coco_detection import CocoDetection
-    from tasks.models.detector import Detector
+    from tasks.detection.coco_detection import CocoDetection
+    from tasks.detection.model import Detector
 
     recipe = DETECTION[size]
     if machine.tiny:
@@ -140,8 +140,8 @@ def detecting(machine: Machine, size: str, batch: int) -> Work:
 
 
 def segmenting(machine: Machine, size: str, batch: int) -> Work:
-    from tasks.ade20k import ADE20K
-    from tasks.models.segmenter import Segmenter
+    from tasks.segmentation.ade20k import ADE20K
+    from tasks.segmentation.model import Segmenter
 
     recipe = SEGMENTATION[size]
     if machine.tiny:
@@ -177,6 +177,9 @@ def _step(machine: Machine, model: BaseModel, made: Sequence[tuple[Tensor, Any]]
 
 def scene(side: int, seed: int) -> tuple[Tensor, DetDataSample]:
     """Noise with objects: ellipses of an eighth to a half of the side."""
+    from backbones.operators import provide
+
+    provide()  # what mmcv-lite lacks, before MMDetection is imported
     from mmdet.structures import DetDataSample
     from mmdet.structures.mask import BitmapMasks
     from mmengine.structures import InstanceData

@@ -1,7 +1,8 @@
 """What the vision-language tasks and ImageNet cost on a GPU by their recipes, and whether it computes what a CPU does.
 
-- A training step of each recipe `base` and `large`: its micro-batch at its image size, made-up images and texts that
-  lie on the GPU, fused AdamW. Peak memory is that of training with the recipe on one GPU, images per second its limit.
+- A training step of each recipe `base` and `large`, of `giant` with --sizes giant: its micro-batch at its image size,
+  made-up images and texts that lie on the GPU, fused AdamW. Peak memory is that of training with the recipe on one
+  GPU, images per second its limit.
 - Training with loading: `harness run imagenet` on files, in one process and in two; seconds of a step as the engine
   logs them, without its first log.
 - Against the CPU, in fp32 and at 64 px: the losses of three optimizer steps, and predictions.
@@ -36,12 +37,13 @@ TEXT, ANSWERS, CLASSES = 24, 3129, 1000  # tokens of a text, the two special one
 STEPS = 3  # that are compared
 TOLERANCE = 1e-3
 CPU = torch.device("cpu")
+SIZES = {**peers.SIZES, "giant": "beit3_giant_patch14_224"}  # no peer has a giant
 IMAGES_OF = {"nlvr2": 2}  # of a sample, where it is more than one
 
 
 def _captioner(backbone: torch.nn.Module) -> BaseModel:
-    from tasks.models.beam_search import BeamSearch
-    from tasks.models.captioner import Captioner, CaptioningLoss
+    from tasks.captioning.beam_search import BeamSearch
+    from tasks.captioning.model import Captioner, CaptioningLoss
 
     mask = backbone.config.vocab_size - 9
     search = BeamSearch(max_length=12)
@@ -49,25 +51,25 @@ def _captioner(backbone: torch.nn.Module) -> BaseModel:
 
 
 def _answerer(backbone: torch.nn.Module) -> BaseModel:
-    from tasks.models.answerer import VisualQuestionAnswering
+    from tasks.vqa.model import VisualQuestionAnswering
 
     return VisualQuestionAnswering(backbone, answers=[str(answer) for answer in range(ANSWERS)])
 
 
 def _reasoner(backbone: torch.nn.Module) -> BaseModel:
-    from tasks.models.reasoner import Reasoner
+    from tasks.reasoning.model import Reasoner
 
     return Reasoner(backbone)
 
 
 def _dual_encoder(backbone: torch.nn.Module) -> BaseModel:
-    from tasks.models.dual_encoder import DualEncoder
+    from tasks.retrieval.model import DualEncoder
 
     return DualEncoder(backbone)
 
 
 def _classifier(backbone: torch.nn.Module) -> BaseModel:
-    from tasks.models.classifier import ImageClassifier
+    from tasks.classification.model import ImageClassifier
 
     return ImageClassifier(backbone, classes=CLASSES)
 
@@ -87,7 +89,7 @@ def recipe_of(task: str, size: str) -> Recipe:
 
 def built(task: str, size: str, recipe: Recipe, device: torch.device) -> BaseModel:
     """The task's model with random weights, the same on every device."""
-    name = peers.SIZES[size]
+    name = SIZES[size]
     torch.manual_seed(0)
     backbone = backbones.build(
         name,
@@ -102,7 +104,7 @@ def built(task: str, size: str, recipe: Recipe, device: torch.device) -> BaseMod
 def made(task: str, size: str, recipe: Recipe, batch: int, device: torch.device) -> dict[str, Tensor]:
     """A batch for training: noise for images, random words of different lengths, labels."""
     generator = torch.Generator().manual_seed(1)
-    vocabulary = backbones.config(peers.SIZES[size]).vocab_size
+    vocabulary = backbones.config(SIZES[size]).vocab_size
 
     def images() -> Tensor:
         return torch.randn(batch, 3, recipe.image_size, recipe.image_size, generator=generator)
@@ -225,7 +227,7 @@ def with_loading(machine: Machine, size: str, batch: int, *, processes: int) -> 
 
 
 def _batches(task: str) -> dict[str, int]:
-    return {size: 2 if size == "nano" else recipe_of(task, size).micro_batch for size in ("base", "large", "nano")}
+    return {size: 2 if size == "nano" else recipe_of(task, size).micro_batch for size in SIZES}
 
 
 MEASUREMENTS: Sequence[Measurement] = (

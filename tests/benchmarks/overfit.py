@@ -28,7 +28,7 @@ import torch
 import harness
 from tests.benchmarks.report import Report, arguments, surroundings, use_threads
 from tests.conftest import REPOSITORY
-from tests.photographs import detection_folder
+from tests.support.photographs import detection_folder
 
 TARGET = 50.0  # percent
 SHOWN = ("box_AP", "box_AP50", "box_AR100", "mask_AP", "mask_AP50", "mask_AR100")

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from backbones.positions import UNUSED_ROWS
 from backbones.tokenizer import BOS, EOS, PAD
-from tasks.models.beam_search import CANDIDATES_PER_BEAM, BeamSearch, one_way_mask
+from tasks.captioning.beam_search import CANDIDATES_PER_BEAM, BeamSearch, one_way_mask
 
 
 @dataclass

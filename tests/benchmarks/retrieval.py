@@ -33,9 +33,10 @@ from torch import Tensor
 import backbones
 from backbones.multiway import Multiway
 from harness.device import autocast, device, precision
-from tasks.models.dual_encoder import DualEncoder
-from tasks.scores.recall import measurements, ranks
-from tasks.text import pad
+from tasks.bootstrap import replicates
+from tasks.common.text import pad
+from tasks.retrieval.metrics import measurements, ranks
+from tasks.retrieval.model import DualEncoder
 from tests.benchmarks import timing
 from tests.benchmarks.report import Report, arguments, surroundings, use_threads
 
@@ -151,8 +152,7 @@ def score(*, images: int, texts: int, dim: int) -> Scored:
     ranked = timing.now()
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    for measured in measurements(found, owner):
-        measured.interval(seed=0)
+    replicates(measurements(found, owner), seed=0)
     return Scored(ranked - began, timing.now() - ranked, peak)
 
 

@@ -30,8 +30,8 @@ import torch
 from mmseg.evaluation.metrics.iou_metric import IoUMetric
 from torch import Tensor
 
-from tasks.scores.segmentation import count, measure
-from tasks.statistics import RESAMPLES
+from tasks.bootstrap import RESAMPLES, replicates, values
+from tasks.segmentation.metrics import count, measure
 from tests.benchmarks import timing
 from tests.benchmarks.report import Report, arguments, surroundings, use_threads
 
@@ -90,7 +90,8 @@ def difference(counts: np.ndarray, areas: Sequence[tuple[Tensor, ...]]) -> float
             raise SystemExit("The areas of an image differ: there is nothing to compare.")
     expected = IoUMetric.total_area_to_metrics(*(sum(area) for area in zip(*areas, strict=True)))
     names = {"mIoU": np.nanmean(expected["IoU"]), "mAcc": np.nanmean(expected["Acc"]), "aAcc": expected["aAcc"]}
-    measured = {m.metric: m.value for m in measure(counts, [str(number) for number in range(CLASSES)]) if not m.of}
+    whole = [m for m in measure(counts, [str(number) for number in range(CLASSES)]) if not m.of]
+    measured = {m.metric: value for m, value in zip(whole, values(whole), strict=True)}
     return max(abs(measured[name] - 100 * float(value)) for name, value in names.items())
 
 
@@ -105,10 +106,9 @@ def intervals(maps: Sequence[Pair], images: int, *, draws: int) -> Scored:
     counts = ours(maps, images)
     names = [str(number) for number in range(CLASSES)]
     available = [measurement for measurement in measure(counts, names) if not measurement.unavailable]
-    seconds = timing.once(lambda: [measurement.interval(seed=0, resamples=draws) for measurement in available])
+    seconds = timing.once(lambda: replicates(available, seed=0, resamples=draws))
     tracemalloc.start()
-    for measurement in measure(ours(maps, images), names)[:1]:  # the others share its draws
-        measurement.interval(seed=0, resamples=draws)
+    replicates(measure(ours(maps, images), names)[:1], seed=0, resamples=draws)  # the others share its draws
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     return Scored(seconds, peak / 2**20)

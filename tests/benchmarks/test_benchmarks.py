@@ -83,7 +83,6 @@ def test_without_torchscale_the_way_to_get_it_is_said(monkeypatch: pytest.Monkey
 ONCE = ("--starts", "1", "--rounds", "1", "--warmup", "0")
 
 
-@pytest.mark.slow  # five processes that import PyTorch
 def test_forward(capsys: pytest.CaptureFixture) -> None:
     status, report = answered(forward.main, capsys, "--size", "nano", "--batch", "1", *ONCE)
     others = ["timm", *(["torchscale"] if peers.has_torchscale() else [])]

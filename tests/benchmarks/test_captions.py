@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.benchmarks import captions
-from tests.captions import cases
+from tests.support.captions import cases
 
 FIGURES = dict.fromkeys(captions.METRICS, 50.0)
 

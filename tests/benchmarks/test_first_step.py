@@ -10,7 +10,6 @@ from tests.benchmarks import first_step
 from tests.benchmarks.answers import answered
 
 
-@pytest.mark.slow  # processes that import PyTorch
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_first_step(capsys: pytest.CaptureFixture) -> None:
     options = ("--sets", "vqa", "coco", "--scale", "0.002", "--processes", "2")

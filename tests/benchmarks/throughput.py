@@ -58,8 +58,8 @@ def measure(
 def _task(experiment: Experiment, *, steps: int, workers: int) -> dict[str, Any]:
     adapter, recipe, where = experiment.adapter, experiment.recipe, device()
     model = experiment.build_model().to(where)
-    train = adapter.train_set(experiment.samples(adapter.train_split), experiment.setting)
-    test = adapter.eval_set(experiment.samples(experiment.splits[0]), experiment.setting)
+    train = adapter.train_set(experiment.samples(adapter.train_split), experiment.context)
+    test = adapter.eval_set(experiment.samples(experiment.splits[0]), experiment.context)
     size = recipe.micro_batch
     wrapper = StepWrapper(adamw(model, recipe), precision=precision(recipe.precision, where), device=where)
 

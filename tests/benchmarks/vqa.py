@@ -21,7 +21,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from tasks.vqav2 import OFFICIAL_SIZES
+from tasks.vqa.vqav2 import OFFICIAL_SIZES
 from tests.benchmarks import child
 from tests.benchmarks.report import Report, arguments
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from backbones.packages import install_command
 from harness.cli import main
 from tests.conftest import FAST, REPOSITORY
 
@@ -47,6 +48,17 @@ def test_wrong_calls_exit_with_2(arguments: list[str], message: str, capsys: pyt
     assert message in told(capsys)
 
 
+def test_a_list_says_which_task_is_refused(capsys: pytest.CaptureFixture) -> None:
+    options = ["--backbone", "multiway_nano", "--data", "."]
+    assert main(["run", "imagenet", "coco_captioning", *options, "--set", "beams=3"]) == 2
+    text = told(capsys)
+    assert "Nothing was started" in text and "1 of 2 tasks" in text
+    assert "imagenet: Unknown recipe field 'beams'" in text
+    assert main(["run", "imagenet", "nlvr2", "--backbone", "multiway_nana", "--data", "."]) == 2
+    assert told(capsys).startswith("harness: Unknown backbone 'multiway_nana'")
+
+
+@pytest.mark.training
 def test_a_batch_that_does_not_fit_is_told_with_one_that_does(
     colours: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
@@ -60,6 +72,8 @@ def test_a_batch_that_does_not_fit_is_told_with_one_that_does(
 
 def test_missing_data_and_weights(colours: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     assert main(call(tmp_path / "nowhere", tmp_path)) == 1
+    assert f"There is no folder {tmp_path / 'nowhere'}." in told(capsys)
+    assert main(call(tmp_path, tmp_path)) == 1
     assert "No train images under" in told(capsys)
     assert main(call(colours, tmp_path, "--weights", str(tmp_path / "none.pth"))) == 1
     assert "No weights file at" in told(capsys)
@@ -71,6 +85,7 @@ def test_weights_of_another_architecture(colours: Path, tmp_path: Path, capsys: 
     assert "do not fit this model" in told(capsys)
 
 
+@pytest.mark.training
 def test_a_loss_that_is_no_number_stops_the_run(colours: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     changes = (*FAST, "lr=1e18", "precision=fp32", "epochs=4", "clip_grad=none", "warmup_epochs=0")
     assert main(call(colours, tmp_path, changes=changes)) == 1
@@ -80,6 +95,7 @@ def test_a_loss_that_is_no_number_stops_the_run(colours: Path, tmp_path: Path, c
     assert not (tmp_path / "results.csv").exists()
 
 
+@pytest.mark.training
 def test_a_damaged_checkpoint_of_an_interrupted_run_is_told(
     colours: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
@@ -101,6 +117,7 @@ def test_an_output_folder_that_cannot_be_written(colours: Path, tmp_path: Path, 
     assert "cannot be written" in told(capsys)
 
 
+@pytest.mark.training
 def test_a_run_folder_is_not_taken_over_by_another_experiment(
     colours: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
@@ -144,6 +161,7 @@ def test_errors_in_json_too(capsys: pytest.CaptureFixture) -> None:
     assert "Did you mean imagenet?" in json.loads(capsys.readouterr().out)["error"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", ["tasks", "backbones", "recipes"])
 def test_list_speaks_to_people_and_programs(what: str, capsys: pytest.CaptureFixture) -> None:
     assert main(["list", what]) == 0
@@ -156,7 +174,8 @@ def test_list_speaks_to_people_and_programs(what: str, capsys: pytest.CaptureFix
 def test_list_recipes_tells_values_source_and_deviations(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
-    from tasks.nlvr2 import NLVR2, RECIPES
+    from tasks.reasoning.nlvr2 import NLVR2
+    from tasks.reasoning.recipes import RECIPES
 
     recipe = replace(RECIPES["base"], source="a paper", deviations=("another optimizer", "no [dropout]"))
     monkeypatch.setattr(NLVR2, "recipes", {"base": recipe, "nano": RECIPES["nano"]})
@@ -188,6 +207,10 @@ def test_doctor_examines_packages_device_disk_and_data(colours: Path, capsys: py
     )
     assert found["device"]["ok"]
     assert "13 val samples" in found["data imagenet"]["detail"]
+    assert [name for name in found if name.startswith("data")] == ["data imagenet", f"data {colours}", "data nowhere"]
+    rest = found[f"data {colours}"]
+    assert rest["ok"] is None
+    assert "no vqav2" in rest["detail"] and f"`harness check ade20k --data {colours}`" in rest["detail"]
     assert not found["data nowhere"]["ok"]
 
 
@@ -201,13 +224,29 @@ def test_doctor_tells_a_package_that_cannot_be_imported(monkeypatch: pytest.Monk
     finding = doctor._package("torchvision", "images")
     assert not finding.ok
     assert "libfoo.so.1" in finding.detail
-    assert "Install the project again" in finding.detail
+    assert finding.detail.endswith(f" {install_command('--force-reinstall', '--no-deps', 'torchvision')}")
 
 
+@pytest.mark.spawn
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["list"], ["list", "backbones"], ["list", "recipes"], ["run", "--help"]]
+    "arguments",
+    [
+        ["--help"],
+        ["--version"],
+        ["list"],
+        ["list", "backbones"],
+        ["list", "recipes"],
+        ["run", "--help"],
+        ["run", "imagnet", "--backbone", "multiway_nano", "--data", "."],
+        ["run", "imagenet", "--backbone", "multiway_nana", "--data", "."],
+        ["run", "imagenet", "--backbone", "multiway_nano", "--data", ".", "--set", "epoch=3"],
+        ["run", "imagenet", "--backbone", "multiway_nano", "--data", ".", "--split", "test"],
+        ["run", "imagenet", "--backbone", "multiway_nano", "--data", "nowhere"],
+        ["run", "nlvr2", "--backbone", "beit3_base_patch16_224", "--data", "."],
+        ["predict", "imagenet", "--backbone", "multiway_nano", "--data", ".", "--weights", "none.pth"],
+    ],
 )
-def test_light_commands_import_no_torch(arguments: list[str]) -> None:
+def test_light_commands_and_wrong_calls_import_no_torch(arguments: list[str]) -> None:
     code = f"""
 import sys
 from harness.cli import main
@@ -221,6 +260,7 @@ assert not heavy, heavy
     subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, check=True, capture_output=True)
 
 
+@pytest.mark.spawn
 def test_standard_output_holds_the_answer_alone(colours: Path, tmp_path: Path) -> None:
     arguments = call(colours, tmp_path, "--json", changes=(*FAST, "epochs=1", "warmup_epochs=0"))
     environment = os.environ | {"OMP_NUM_THREADS": "1"}

@@ -74,6 +74,7 @@ def other(value: Any) -> Any:
     return value + 1 if isinstance(value, int) else [*value[:-1], other(value[-1])]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", TASKS)
 def test_it_covers_every_input_and_not_where_the_data_lie(task: str, drawn: Path, tmp_path: Path) -> None:
     adapter = tasks.get(task)

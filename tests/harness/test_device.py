@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from harness import device
-from tasks.dense_recipe import DenseRecipe
+from tasks.common.dense_recipe import DenseRecipe
 from tasks.recipe import Recipe
 
 

@@ -40,7 +40,7 @@ def assert_predicts_the_same(folder: Path, plain: Path) -> None:
     assert one.read_bytes() == two.read_bytes()
 
 
-@pytest.mark.slow
+@pytest.mark.spawn
 def test_a_process_that_sees_files_late_goes_the_main_ones_way(colours: Path, plain: Path, tmp_path: Path) -> None:
     """The run was killed between the merging of its predictions and the file that says who made them."""
     folder = tmp_path / "imagenet" / plain.name
@@ -54,7 +54,7 @@ def test_a_process_that_sees_files_late_goes_the_main_ones_way(colours: Path, pl
     assert_predicts_the_same(folder, plain)
 
 
-@pytest.mark.slow
+@pytest.mark.spawn
 def test_a_process_that_sees_files_early_goes_the_main_ones_way(colours: Path, plain: Path, tmp_path: Path) -> None:
     """It would take the fine-tuning and the predictions for done, and leave the main process to wait for it."""
     done = run_with_own_view("early", colours, tmp_path)
@@ -79,6 +79,7 @@ def _decide(rank: int, port: int, answers: multiprocessing.Queue) -> None:
     distributed.stop()
 
 
+@pytest.mark.spawn
 def test_every_process_has_the_main_ones_finding_and_error() -> None:
     context = multiprocessing.get_context("spawn")
     answers, port = context.Queue(), _free_port()

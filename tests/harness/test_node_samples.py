@@ -15,7 +15,7 @@ from backbones import InputError, UsageError
 from harness import distributed, node_samples
 from harness.node_samples import once_per_node
 from tasks.adapter import Sample
-from tasks.packing import CompactSamples, Packed
+from tasks.common.packing import CompactSamples, Packed
 from tests.conftest import REPOSITORY
 from tests.harness.test_run import ENVIRONMENT, _free_port
 
@@ -106,7 +106,7 @@ distributed.stop()
 """
 
 
-@pytest.mark.slow
+@pytest.mark.spawn
 def test_one_of_two_processes_reads(temporary: Path) -> None:
     shared = {**ENVIRONMENT, "WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": str(_free_port())}
     started = [

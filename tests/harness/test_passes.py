@@ -13,7 +13,7 @@ from torch import Tensor
 from backbones.noise import Share, sharing
 from harness.optim import StepWrapper
 from harness.passes import step_on_all
-from tasks.models.dual_encoder import DualEncoder
+from tasks.retrieval.model import DualEncoder
 from tests.backbones.test_multiway import SMALL, pair, small
 
 PAIRS = 8

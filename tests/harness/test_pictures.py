@@ -12,8 +12,8 @@ from harness import pictures
 from harness.cli import main
 from harness.experiment import plan
 from harness.predictions import PredictionWriter
-from tests import instances, label_maps
 from tests.harness.test_cli import call, told
+from tests.support import instances, label_maps
 
 TINY = (
     "image_size=32", "scale=[64,32]", "stride=32", "batch_size=2", "micro_batch=2", "epochs=1", "warmup_epochs=0",
@@ -44,6 +44,7 @@ def predictions(records: list[dict], folder: Path) -> Path:
     return folder / "0-0.jsonl"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("task", "draw", "records", "ids"),
     [
@@ -71,6 +72,7 @@ def test_pictures_are_files_named_after_the_samples(
     assert len(list((tmp_path / "all").iterdir())) == len(samples) == 4
 
 
+@pytest.mark.training
 def test_a_run_shows_as_many_as_were_asked_for_also_once_it_is_complete(
     tmp_path: Path, capfd: pytest.CaptureFixture
 ) -> None:

@@ -1,4 +1,4 @@
-"""What would stop a run after hours is told before anything is read: the data folder of most calls here is absent."""
+"""What would stop a run after hours is reported before anything is read: most data folders here are empty."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import harness
 from backbones import InputError, UsageError
 from harness import preflight
 from harness.experiment import plan
-from tasks.scores import java, spice
+from tasks.captioning import java, spice
 from tests.conftest import FAST
 
 Usage = namedtuple("Usage", "total used free")
@@ -27,8 +27,10 @@ def no_java(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def call(spm: Path, tmp_path: Path) -> Callable[..., object]:
+    (tmp_path / "empty").mkdir()
+
     def run(verb: Callable = harness.run, task: str = "coco_captioning", **options: object) -> object:
-        shared = {"backbone": "multiway_nano", "data": tmp_path / "absent", "out": tmp_path / "out", "changes": FAST}
+        shared = {"backbone": "multiway_nano", "data": tmp_path / "empty", "out": tmp_path / "out", "changes": FAST}
         return verb(task, **shared | ({"tokenizer": spm} if task == "coco_captioning" else {}) | options)
 
     return run
@@ -98,6 +100,7 @@ def test_the_estimate_is_what_two_checkpoints_take(colours: Path, tmp_path: Path
 
 def test_segmentation_counts_its_maps(tmp_path: Path) -> None:
     weights = tmp_path / "weights.pth"
+    weights.touch()
     maps = plan("ade20k", backbone="multiway_nano", data=tmp_path, weights=weights, changes=["epochs=0"])
     assert preflight.needed(maps, samples=2000) == 2 * 2000 * 60_000
 

@@ -14,6 +14,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from mmengine.registry import DefaultScope
@@ -22,6 +23,7 @@ import backbones
 import harness
 from backbones import UsageError, weights
 from harness.experiment import plan
+from leaderboards import replicates
 from leaderboards.rows import ResultRow, read
 from tests.conftest import FAST, REPOSITORY
 
@@ -82,6 +84,7 @@ def folder(out: Path) -> Path:
     return out / "imagenet" / "multiway_nano-seed0"
 
 
+@pytest.mark.training
 def test_a_run_leaves_weights_predictions_a_result_and_rows(plain: Path, colours: Path) -> None:
     rows = read(plain / "results.csv")
     assert [(row.metric, row.n) for row in rows] == [("top1", 13), ("top5", 13)]
@@ -103,6 +106,16 @@ def test_a_run_leaves_weights_predictions_a_result_and_rows(plain: Path, colours
     assert json.loads((folder(plain) / "result.json").read_text())[0]["value"] == row.value
 
 
+def test_a_run_keeps_the_replicates_behind_its_intervals(plain: Path) -> None:
+    rows, stored = read(plain / "results.csv"), replicates.read(folder(plain) / "replicates.npz")
+    assert [(one.metric, one.value, one.run_id) for one in stored] == [(r.metric, r.value, r.run_id) for r in rows]
+    for row, one in zip(rows, stored, strict=True):
+        assert one.draws == 1000
+        if row.bootstrap_draws:  # not where the interval is Wilson's
+            assert np.percentile(one.replicates, [2.5, 97.5]) == pytest.approx([row.low, row.high])
+
+
+@pytest.mark.training
 def test_the_same_command_again_computes_nothing_and_adds_nothing(plain: Path, colours: Path) -> None:
     before = (plain / "results.csv").read_bytes()
     stamp = (folder(plain) / "checkpoints" / "final.safetensors").stat().st_mtime_ns
@@ -116,6 +129,7 @@ def test_scoring_again_from_the_file_gives_the_same_rows(plain: Path, colours: P
     assert [vars(row) for row in rows] == [vars(row) for row in read(plain / "results.csv")]
 
 
+@pytest.mark.training
 def test_predicting_with_the_fine_tuned_weights_gives_the_same_predictions(
     plain: Path, colours: Path, tmp_path: Path
 ) -> None:
@@ -145,7 +159,7 @@ NOISY = (
 )  # fmt: skip
 
 
-@pytest.mark.slow
+@pytest.mark.training
 def test_fp16_resumed_in_training_ends_as_an_uninterrupted_one(colours: Path, tmp_path: Path) -> None:
     """The loss scale is state: with a wrong one the resumed steps would round differently, or be skipped."""
     changes = (*NOISY, "precision=fp16", "epochs=8")
@@ -162,7 +176,7 @@ def test_fp16_resumed_in_training_ends_as_an_uninterrupted_one(colours: Path, tm
         assert tensor.equal(tensors[1][name]), name
 
 
-@pytest.mark.slow
+@pytest.mark.training
 def test_a_run_killed_in_training_and_in_prediction_ends_as_an_uninterrupted_one(colours: Path, tmp_path: Path) -> None:
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     execute(command(colours, whole, *NOISY))
@@ -202,7 +216,7 @@ def _tensors(path: Path) -> dict:
     return load_file(path)
 
 
-@pytest.mark.slow
+@pytest.mark.spawn
 @pytest.mark.parametrize("processes", [2, 3])
 def test_several_processes_predict_what_one_predicts(
     plain: Path, colours: Path, tmp_path: Path, processes: int
@@ -214,7 +228,7 @@ def test_several_processes_predict_what_one_predicts(
     assert path.read_bytes() == (folder(plain) / "predictions" / "val.jsonl").read_bytes()
 
 
-@pytest.mark.slow
+@pytest.mark.spawn
 def test_training_on_two_processes_equals_training_on_one(colours: Path, tmp_path: Path) -> None:
     """The same global batches, and gradients averaged over processes: the same weights but for rounding."""
     changes = ("precision=fp32", "clip_grad=1.0", "smallest_crop=1.0")
@@ -231,6 +245,7 @@ def test_training_on_two_processes_equals_training_on_one(colours: Path, tmp_pat
     assert (rows[0].processes, len(rows)) == (2, 2)
 
 
+@pytest.mark.spawn
 def test_two_runs_write_one_results_file(colours: Path, tmp_path: Path) -> None:
     started = [
         subprocess.Popen(
@@ -245,6 +260,7 @@ def test_two_runs_write_one_results_file(colours: Path, tmp_path: Path) -> None:
     assert sorted((row.seed, row.metric) for row in rows) == [(1, "top1"), (1, "top5"), (2, "top1"), (2, "top5")]
 
 
+@pytest.mark.training
 def test_a_run_starts_from_official_pretrained_weights(
     colours: Path, tmp_path: Path, capfd: pytest.CaptureFixture
 ) -> None:
@@ -267,6 +283,7 @@ def test_a_run_starts_from_official_pretrained_weights(
     torch.testing.assert_close(tuned[name], state[name], atol=1e-6, rtol=0)
 
 
+@pytest.mark.training
 def test_the_python_interface_runs_several_changes(colours: Path, tmp_path: Path) -> None:
     rows = harness.run(
         "imagenet",
@@ -289,6 +306,7 @@ def test_the_python_interface_runs_several_changes(colours: Path, tmp_path: Path
     assert (tmp_path / "imagenet" / "mine" / "checkpoints" / "log").is_dir()
 
 
+@pytest.mark.training
 def test_training_leaves_mmengines_default_scope_as_it_was(colours: Path, tmp_path: Path) -> None:
     """Another one hides the modules of MMDetection from who builds them in the same process."""
 
@@ -301,6 +319,7 @@ def test_training_leaves_mmengines_default_scope_as_it_was(colours: Path, tmp_pa
     assert name() == before
 
 
+@pytest.mark.training
 def test_losses_go_to_tensorboard_when_asked_for(colours: Path, tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 

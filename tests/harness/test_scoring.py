@@ -11,10 +11,10 @@ from PIL import Image
 import harness
 import tasks
 from harness.cli import main
-from tasks.statistics import mean
-from tests import detections, instances, label_maps
+from tasks.bootstrap import mean
 from tests.harness.test_cli import told
-from tests.instances import entries, found
+from tests.support import detections, instances, label_maps
+from tests.support.instances import entries, found
 
 
 def intersection_over_union(pairs: list[tuple[np.ndarray, np.ndarray]], number: int) -> float:
@@ -47,6 +47,7 @@ def test_the_classes_of_ade20k_have_their_values_in_a_file(tmp_path: Path, capsy
     assert (frame.n == 4).all()
 
 
+@pytest.mark.slow
 def test_the_categories_of_coco_have_the_values_of_the_official_tool(tmp_path: Path) -> None:
     data = instances.folder(tmp_path / "coco")
     samples = tasks.get("coco_detection").samples(data, "val")
@@ -101,3 +102,13 @@ def test_draws_follow_from_the_data_alone(colours: Path, tmp_path: Path) -> None
     second = harness.score("imagenet", path, data=colours)[0]
     assert (second.seed, second.run_id) == (5, "other")
     assert (second.low, second.high) == expected
+
+
+def test_a_perfect_accuracy_has_wilsons_interval_and_names_no_draws(colours: Path, tmp_path: Path) -> None:
+    samples = tasks.get("imagenet").samples(colours, "val")
+    path = tmp_path / "val.jsonl"
+    path.write_text("".join(json.dumps({"id": s.id, "top": [s.annotation["label"]]}) + "\n" for s in samples))
+    row = harness.score("imagenet", path, data=colours)[0]
+    n = len(samples)
+    assert (row.value, row.high, row.bootstrap_draws) == (100, 100, None)
+    assert row.low == pytest.approx(100 * n / (n + 1.959964**2), abs=1e-6)

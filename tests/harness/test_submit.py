@@ -9,8 +9,8 @@ import pytest
 
 import tasks
 from harness.cli import main
-from tests.questions import colour_questions
-from tests.tasks.test_nlvr2 import statements
+from tests.support.questions import colour_questions
+from tests.tasks.reasoning.files import statements
 
 
 @pytest.fixture

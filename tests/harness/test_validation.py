@@ -15,9 +15,9 @@ from backbones import InputError, UsageError
 from harness import hooks, validation
 from harness.loop import StepLoop
 from leaderboards.rows import read
-from tasks.imagenet import ImageNet
+from tasks.bootstrap import mean
+from tasks.classification.imagenet import ImageNet
 from tasks.recipe import changed
-from tasks.statistics import mean
 from tests.conftest import FAST
 from tests.harness.test_run import NOISY, command, execute, folder
 
@@ -45,6 +45,7 @@ def validated(colours: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+@pytest.mark.training
 def test_validation_changes_no_bit_of_the_training(validated: Path, colours: Path, tmp_path: Path) -> None:
     run(colours, tmp_path)
     plain, looked_at = weights_of(tmp_path), weights_of(validated)
@@ -55,6 +56,7 @@ def test_validation_changes_no_bit_of_the_training(validated: Path, colours: Pat
     ]
 
 
+@pytest.mark.training
 def test_every_metric_has_a_row_after_each_epoch_and_the_last_is_the_runs_result(validated: Path) -> None:
     rows = curve(validated)
     assert [(row["step"], row["epoch"], row["metric"]) for row in rows] == [
@@ -78,6 +80,7 @@ def test_the_curve_goes_to_tensorboard(validated: Path) -> None:
     assert [event.value for event in scalars] == pytest.approx([value for _, value in expected])
 
 
+@pytest.mark.training
 @pytest.mark.parametrize("where", ["before the checkpoint", "in the next epoch"])
 def test_an_interrupted_run_has_the_rows_of_an_uninterrupted_one(
     where: str, validated: Path, colours: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -103,6 +106,7 @@ def test_an_interrupted_run_has_the_rows_of_an_uninterrupted_one(
     assert all(tensor.equal(before[name]) for name, tensor in weights_of(tmp_path).items())
 
 
+@pytest.mark.training
 def test_a_length_in_steps_is_validated_every_so_many_steps_and_at_the_end(colours: Path, tmp_path: Path) -> None:
     changes = ("image_size=16", "batch_size=8", "micro_batch=8", "workers=0", "steps=5", "validate=2")
     options = {"backbone": "multiway_nano", "data": colours, "out": tmp_path}
@@ -111,6 +115,7 @@ def test_a_length_in_steps_is_validated_every_so_many_steps_and_at_the_end(colou
     assert [(row["step"], row["n"]) for row in rows] == [("2", "5"), ("4", "5"), ("5", "5")]
 
 
+@pytest.mark.training
 def test_the_best_weights_are_kept_when_asked_for(
     colours: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -133,6 +138,23 @@ def test_the_best_weights_are_kept_when_asked_for(
     assert not (folder(tmp_path) / validation.BEST).exists()
 
 
+@pytest.mark.training
+def test_a_split_that_is_validated_on_and_scored_is_read_once(
+    colours: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    samples = ImageNet.samples
+
+    def counted(self: ImageNet, root: Path, split: str) -> list:
+        asked.append(split)
+        return samples(self, root, split)
+
+    monkeypatch.setattr(ImageNet, "samples", counted)
+    run(colours, tmp_path, "validate=1", "keep=best", "epochs=1", "warmup_steps=0")
+    assert asked == ["train", "val"]
+
+
+@pytest.mark.training
 def test_a_choice_by_a_metric_without_a_value_is_told(
     colours: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -159,7 +181,7 @@ def test_what_is_validated_on_has_labels_and_is_no_test_set_where_there_is_anoth
     assert adapter.validates != "test" or not adapter.recipes["base"].trains
 
 
-@pytest.mark.slow
+@pytest.mark.spawn
 def test_two_processes_validate_as_one_does(colours: Path, tmp_path: Path) -> None:
     extra = ("--validate", "1", "--validate-limit", "11")
     changes = ("precision=fp32", "eps=1e-3", "micro_batch=4")

@@ -182,6 +182,7 @@ def test_a_damaged_number_is_named(tmp_path: Path) -> None:
         read(path)
 
 
+@pytest.mark.spawn
 def test_many_writers_at_once_lose_no_row(tmp_path: Path) -> None:
     path = tmp_path / "results.csv"
     code = """
@@ -198,6 +199,7 @@ def test_many_writers_at_once_lose_no_row(tmp_path: Path) -> None:
     assert {row.run_id for row in read(path)} == {f"{w}-{n}" for w in range(4) for n in range(15)}
 
 
+@pytest.mark.spawn
 def test_a_failed_write_keeps_what_was_there(tmp_path: Path) -> None:
     path = tmp_path / "results.csv"
     write(path, [ROW])

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from backbones import weights
-from harness import api, cli, distributed
+from harness import cli, distributed, pipeline
 from harness.loop import StepLoop
 from harness.training import Trained, fine_tune
 
@@ -28,7 +28,7 @@ def leave_weights(folder: Path) -> None:
         weights.save(model.state_dict(), folder / f"{distributed.rank()}.safetensors")
         return trained
 
-    api.fine_tune = and_saved
+    pipeline.fine_tune = and_saved
 
 
 def kill_before(step: int) -> None:

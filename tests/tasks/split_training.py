@@ -19,7 +19,7 @@ from harness.training import fine_tune
 # Stochastic depth and mixing; in captioning, groups of samples that are larger and smaller than a micro-batch. With a
 # large epsilon Adam's steps are in proportion to the gradients, so that rounding alone makes none.
 SHARED = (
-    "image_size=16", "epochs=0", "warmup_epochs=0", "steps=3", "batch_size=8", "lr=1e-2", "eps=1e-3", "drop_path=0.5",
+    "image_size=16", "epochs=0", "warmup_epochs=0", "steps=3", "batch_size=8", "lr=5e-3", "eps=1e-3", "drop_path=0.5",
     "clip_grad=none", "workers=0",
 )  # fmt: skip
 CASES = {
@@ -49,7 +49,7 @@ def train(case: str, data: Path, spm: Path, folder: Path, *changes: str) -> tupl
     run = experiment(case, data, spm, *changes)
     model = run.build_model()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    items = run.adapter.train_set(run.samples(run.adapter.train_split), run.setting)
+    items = run.adapter.train_set(run.samples(run.adapter.train_split), run.context)
     fine_tune(model, items, run.recipe, folder=folder, seed=run.seed, log=())
     if distributed.rank() == 0:
         shutil.rmtree(folder)

@@ -14,9 +14,9 @@ from PIL import Image
 import tasks
 from backbones import operators
 from harness.cli import main
-from tests import instances, label_maps
 from tests.harness.test_cli import call, told
-from tests.instances import code, entries
+from tests.support import instances, label_maps
+from tests.support.instances import code, entries
 
 SHARED = (
     "image_size=32", "batch_size=2", "micro_batch=2", "epochs=1", "warmup_epochs=0", "workers=0", "head_channels=16",
@@ -57,6 +57,7 @@ def test_a_training_map_of_another_size_is_told(scenes: Path, tmp_path: Path, ca
     assert not (tmp_path / "out" / "results.csv").exists()
 
 
+@pytest.mark.training
 def test_a_map_to_score_of_another_size_is_told_and_the_predictions_are_kept(
     scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
@@ -71,6 +72,7 @@ def test_a_map_to_score_of_another_size_is_told_and_the_predictions_are_kept(
     assert main(["score", "ade20k", str(predictions), "--data", str(scenes)]) == 0
 
 
+@pytest.mark.training
 def test_an_image_of_another_size_than_annotated_is_told_and_the_run_goes_on_once_it_is_mended(
     objects: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
@@ -138,7 +140,7 @@ def test_annotations_without_masks_are_told_before_masks_are_learnt(
     for split in ("train", "val"):
         instances.edit(objects, split, change)
     assert main(call(objects, tmp_path / "out", task="coco_detection", changes=OBJECTS)) == 1
-    assert "Take --set masks=false" in told(capsys)
+    assert "Use --set masks=false" in told(capsys)
 
 
 @pytest.mark.skipif(operators.compiled(), reason="a full mmcv is installed, with operators of its own")
@@ -147,12 +149,12 @@ def test_an_operator_of_the_full_mmcv_is_told(scenes: Path, tmp_path: Path, caps
     file = tmp_path / "deformed.py"
     file.write_text(
         textwrap.dedent("""
-            from tasks.ade20k import ADE20K
+            from tasks.segmentation.ade20k import ADE20K
 
             class Deformed(ADE20K):
                 name = "deformed"
 
-                def model(self, backbone, setting):
+                def model(self, backbone, context):
                     from torch import nn
 
                     class Pyramid(nn.Module):
@@ -165,7 +167,7 @@ def test_an_operator_of_the_full_mmcv_is_told(scenes: Path, tmp_path: Path, caps
                             finest, *others = self.within(maps)
                             return self.layer(finest, finest.new_zeros(len(finest), 2, *finest.shape[2:])), *others
 
-                    model = super().model(backbone, setting)
+                    model = super().model(backbone, context)
                     model.pyramid = Pyramid(model.pyramid)
                     return model
         """)

@@ -24,10 +24,10 @@ from harness.experiment import plan
 from harness.loop import StepLoop
 from harness.predictions import PredictionWriter, read
 from leaderboards.rows import ResultRow
-from tests import instances, label_maps
 from tests.conftest import REPOSITORY
 from tests.harness.test_run import ENVIRONMENT, _free_port
-from tests.photographs import detection_folder, parsed_scenes
+from tests.support import instances, label_maps
+from tests.support.photographs import detection_folder, parsed_scenes
 
 # 12 images in batches of 4, each accumulated from two halves.
 SHARED = (
@@ -104,7 +104,7 @@ def assert_same_weights(one: Path, two: Path) -> None:
 # Interruption
 
 
-@pytest.mark.slow
+@pytest.mark.training
 @BOTH
 def test_an_interrupted_run_ends_as_an_uninterrupted_one(
     task: str, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -173,7 +173,7 @@ def plain(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-@pytest.mark.slow
+@pytest.mark.spawn
 @BOTH
 @pytest.mark.parametrize("processes", [2, 3])
 def test_several_processes_predict_what_one_predicts(
@@ -194,7 +194,7 @@ def _root(task: str, data: Path) -> Path:
     return tasks.get(task).data_folder(data)
 
 
-@pytest.mark.slow
+@pytest.mark.spawn
 @BOTH
 def test_training_on_two_processes_is_killed_and_goes_on(task: str, data: Path, tmp_path: Path) -> None:
     """Both processes end with the same weights, and with those of a training that nobody killed."""
@@ -213,7 +213,7 @@ def test_training_on_two_processes_is_killed_and_goes_on(task: str, data: Path, 
     assert predicted(tmp_path / "whole", task) == predicted(tmp_path / "broken", task)
 
 
-@pytest.mark.slow
+@pytest.mark.spawn
 def test_segmentation_on_two_processes_is_trained_as_on_one(data: Path, tmp_path: Path) -> None:
     """MMSegmentation averages over all pixels, labelled or not: quarters of a batch count alike."""
     # With a large epsilon Adam's steps are in proportion to the gradients: rounding makes none, and their scale counts.
@@ -253,7 +253,6 @@ def run_on_photographs(task: str, data: Path, out: Path, *changes: str) -> list[
     return harness.run(task, show=4, **options)
 
 
-@pytest.mark.slow
 def test_photographs_are_segmented(truth: Path, tmp_path: Path) -> None:
     data = parsed_scenes(truth, tmp_path / "ADEChallengeData2016")
     rows = run_on_photographs("ade20k", data, tmp_path, "image_size=64", "scale=[256,64]", "stride=48")
@@ -272,7 +271,6 @@ def test_photographs_are_segmented(truth: Path, tmp_path: Path) -> None:
         assert len(list(csv.DictReader(file))) == 133
 
 
-@pytest.mark.slow
 def test_objects_in_photographs_are_found_with_their_masks(truth: Path, tmp_path: Path) -> None:
     data = detection_folder(truth, tmp_path / "coco")
     changes = ("image_size=64", "roi_batch=32", "detections=10", "score_threshold=0.001")
@@ -295,6 +293,7 @@ def test_objects_in_photographs_are_found_with_their_masks(truth: Path, tmp_path
 # Odd images
 
 
+@pytest.mark.slow
 @BOTH
 def test_an_image_of_one_pixel_and_one_20_000_pixels_wide_go_the_full_way(task: str, tmp_path: Path) -> None:
     """Trained on, predicted, scored and shown."""

@@ -11,17 +11,26 @@ from torch import Tensor, nn
 import backbones
 from backbones import UsageError
 from harness.experiment import plan
-from tasks.models.cascade import STRIDES
-from tests import instances
+from tasks.detection.cascade import STRIDES
+from tests.support import instances
 
 SMALL = ("window=0", "head_channels=16", "roi_batch=16", "detections=12", "precision=fp32", "workers=0")
 
 
+@pytest.fixture(autouse=True)
+def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty data folder and an empty weights file: any attempt to read them fails."""
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty.pth").touch()
+    monkeypatch.chdir(tmp_path)
+
+
 def planned(task: str, backbone: str, *changes: str, recipe: str | None = None) -> object:
-    """A plan over a data folder and weights that are not there."""
-    return plan(task, backbone=backbone, data="absent", weights="absent.pth", changes=changes, recipe=recipe)
+    """Plan a run over an empty data folder and an empty weights file."""
+    return plan(task, backbone=backbone, data="empty", weights="empty.pth", changes=changes, recipe=recipe)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["vit_small_patch14_dinov2", "vit_small_patch32_224"])
 def test_patches_of_another_size_are_built_with_16_pixels_for_detection(name: str, tmp_path: Path) -> None:
     root = instances.folder(tmp_path / "coco")
@@ -31,6 +40,7 @@ def test_patches_of_another_size_are_built_with_16_pixels_for_detection(name: st
     assert [64 / features.shape[-1] for features in maps] == [min(stride, 64) for stride in STRIDES]
 
 
+@pytest.mark.training
 def test_the_resizing_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[str] = []
     monkeypatch.setattr("harness.experiment.note", told.append)
@@ -41,6 +51,7 @@ def test_the_resizing_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert line.startswith("timm/vit_small_patch32_224: patches of 32 pixels and their positions are resized to 16")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("call", "way_out"),
     [
@@ -62,6 +73,7 @@ def test_what_a_backbone_cannot_do_is_refused_before_anything_is_read(call: tupl
         planned(*call)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("backbone", "recipe", "changes", "way_out"),
     [
@@ -78,6 +90,7 @@ def test_segmentation_refuses_maps_that_do_not_cover_the_crop(
         planned("ade20k", backbone, *changes, recipe=recipe)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("task", "backbone", "recipe", "changes"),
     [
@@ -93,6 +106,7 @@ def test_giants_with_patches_of_14_pixels_fit(
     planned(task, backbone, *changes, recipe=recipe)
 
 
+@pytest.mark.slow
 def test_upernet_has_16_pixel_patches_and_the_adapter_those_of_the_weights() -> None:
     from harness.experiment import _backbone_options as options
     from tasks import get
@@ -104,9 +118,10 @@ def test_upernet_has_16_pixel_patches_and_the_adapter_those_of_the_weights() -> 
     assert backbones.skeleton("beit3_giant_patch14_224", **giant).patch_size == 14
 
 
+@pytest.mark.slow
 def test_a_view_whose_sides_are_no_multiples_is_padded_and_not_cut(tmp_path: Path) -> None:
     """Of an image of 70 pixels the last 6 would be lost, and of one of 100 the last 4."""
-    from tests.tasks.models.test_detector import batch, build, predict
+    from tests.tasks.detection.test_model import batch, build, predict
 
     model, seen = build(), []
     maps = model._maps
@@ -120,6 +135,7 @@ def test_a_view_whose_sides_are_no_multiples_is_padded_and_not_cut(tmp_path: Pat
     assert seen == [(128, 128)]
 
 
+@pytest.mark.training
 def test_a_timm_detector_predicts_at_other_sizes_than_it_was_trained_at(tmp_path: Path) -> None:
     """Positions are interpolated: a whole run with two test sizes besides that of the crop."""
     import harness

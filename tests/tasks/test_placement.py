@@ -16,17 +16,17 @@ from torch import Tensor
 import tasks
 from backbones import UsageError
 from backbones.noise import Share, sharing
-from tasks.imagenet import ImageNetRecipe
-from tasks.models.classifier import ImageClassifier
+from tasks.classification.model import ImageClassifier
+from tasks.classification.recipes import ImageNetRecipe
 from tasks.recipe import changed
 from tests.backbones.test_multiway import small
 from tests.conftest import REPOSITORY, draw_folders
 from tests.harness.test_run import ENVIRONMENT, _free_port
-from tests.questions import colour_questions
+from tests.support.questions import colour_questions
 from tests.tasks import split_training
 from tests.tasks.captioned import write_coco
+from tests.tasks.reasoning.files import statements
 from tests.tasks.split_training import CASES, train
-from tests.tasks.test_nlvr2 import statements
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +53,7 @@ def assert_same(state: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
     assert max(apart.values()) <= 1e-5, max(apart, key=apart.get)
 
 
+@pytest.mark.training
 @pytest.mark.parametrize("parts", [2, 4])
 @pytest.mark.parametrize("case", CASES)
 def test_micro_batches_change_no_weight(
@@ -61,11 +62,11 @@ def test_micro_batches_change_no_weight(
     before, after = whole[case]
     state = train(case, data, spm, tmp_path / "work", f"micro_batch={8 // parts}")[1]
     assert_same(state, after)
-    # The tolerance means something: the weights have moved by a thousand times as much.
-    assert max((tensor - before[name]).abs().max() for name, tensor in after.items()) > 1e-2
+    # The tolerance means something: the weights have moved by hundreds of times as much.
+    assert max((tensor - before[name]).abs().max() for name, tensor in after.items()) > 5e-3
 
 
-@pytest.mark.slow
+@pytest.mark.spawn
 def test_processes_change_no_weight(whole: dict, data: Path, spm: Path, tmp_path: Path) -> None:
     """Two processes with two micro-batches each."""
     launcher = ["-m", "torch.distributed.run", "--master-addr=127.0.0.1", f"--master-port={_free_port()}"]

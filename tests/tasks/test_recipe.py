@@ -7,7 +7,7 @@ import pytest
 from backbones import UsageError
 from harness.experiment import plan
 from harness.provenance import recipe_sha256
-from tasks.imagenet import RECIPES
+from tasks.classification.recipes import RECIPES
 from tasks.recipe import PLACEMENT, Recipe, changed
 
 BASE = RECIPES["base"]

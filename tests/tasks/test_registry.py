@@ -12,7 +12,7 @@ import tasks
 from backbones import InputError, UsageError
 
 ADAPTER = """
-    from tasks.imagenet import ImageNet
+    from tasks.classification.imagenet import ImageNet
 
     class Birds(ImageNet):
         name = "birds"
@@ -46,6 +46,7 @@ def test_an_installed_package_adds_its_task(tmp_path: Path) -> None:
     assert "birds" in done.stdout
 
 
+@pytest.mark.spawn
 def test_an_installed_package_that_fails_is_shown_with_the_reason(tmp_path: Path) -> None:
     broken = package(tmp_path, "import no_such_module")
     done = harness("list", "--json", path=broken)

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 import harness
 from backbones import InputError, weights
 from harness.experiment import plan
-from tests import instances
+from tests.support import instances
 
 SMALL = (
     "image_size=32", "batch_size=2", "micro_batch=2", "workers=0", "precision=fp32", "head_channels=16", "roi_batch=8",
@@ -34,6 +34,7 @@ def with_five_classes(root: Path) -> Path:
     return root
 
 
+@pytest.mark.training
 def test_the_pyramid_the_proposals_and_the_boxes_go_on_and_classifiers_and_masks_start_anew(
     tmp_path: Path, capfd: pytest.CaptureFixture
 ) -> None:
@@ -66,6 +67,7 @@ def test_the_pyramid_the_proposals_and_the_boxes_go_on_and_classifiers_and_masks
     assert f"not used (6): {heads}\n" in told
 
 
+@pytest.mark.slow
 def test_predicting_needs_every_head(tmp_path: Path) -> None:
     """A detector of other classes is a start for a training, never a prediction."""
     first = with_five_classes(tmp_path / "objects365")

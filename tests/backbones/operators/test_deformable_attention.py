@@ -67,6 +67,7 @@ def test_is_a_plain_loop(where: torch.device, attend: Callable) -> None:
     torch.testing.assert_close(found.cpu(), plain(value, locations, weights), atol=1e-12, rtol=0)
 
 
+@pytest.mark.slow
 @both_ways
 def test_gradients_are_finite_differences(where: torch.device, attend: Callable) -> None:
     inputs = [tensor.to(where).requires_grad_() for tensor in some()]
@@ -106,6 +107,7 @@ def test_results_and_gradients_are_those_of_mmcvs_own_form(where: torch.device) 
         torch.testing.assert_close(ours, theirs, atol=1e-9, rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_nothing_depends_on_the_number_of_threads() -> None:
     threads = torch.get_num_threads()
     found = []

@@ -72,6 +72,7 @@ def test_roi_align_is_a_plain_loop(where: torch.device, mode: str, aligned: bool
         torch.testing.assert_close(found, theirs, atol=1e-6, rtol=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ratio", [0, 2])
 @pytest.mark.parametrize("aligned", [True, False])
 @pytest.mark.parametrize("mode", ["avg", "max"])
@@ -138,6 +139,7 @@ def test_roi_pool_takes_every_cell_that_a_bin_touches() -> None:
     assert not maps.grad.any()
 
 
+@pytest.mark.slow
 def test_gradients_of_roi_pool_are_finite_differences() -> None:
     from mmcv.ops import roi_pool
 

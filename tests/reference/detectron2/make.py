@@ -1,4 +1,4 @@
-"""Compute the reference of `tests/tasks/models/test_detectron2.py` with detectron2 itself.
+"""Compute the reference of `tests/tasks/detection/test_detectron2.py` with detectron2 itself.
 
     python -m tests.reference.detectron2.make CHECKOUT
 

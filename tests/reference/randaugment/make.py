@@ -1,4 +1,4 @@
-"""Compute the reference of `tests/tasks/test_rand_augment.py` with the official operations.
+"""Compute the reference of `tests/tasks/common/test_rand_augment.py` with the official operations.
 
     python -m tests.reference.randaugment.make CHECKOUT
 

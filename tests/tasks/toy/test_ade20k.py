@@ -17,6 +17,8 @@ from tasks.toy.landscape import Landscape, sample_landscape
 from tasks.toy.scene import MATERIALS, Scene, generator
 from tasks.toy.shapes import SHAPES
 
+pytestmark = pytest.mark.slow  # draws pictures
+
 SPLITS = {"training": "ADE_train", "validation": "ADE_val"}
 SIZE = 160
 WORDS = {"solid": "plain", "gradient": "shaded", "noisy": "blotchy"}

@@ -22,6 +22,8 @@ from PIL import Image
 from tasks.toy import coco, instances
 from tests.tasks.toy.baselines import colour_shares, logistic
 
+pytestmark = pytest.mark.slow  # draws pictures
+
 Rows = list[dict[str, Any]]
 
 

@@ -60,6 +60,7 @@ def described() -> list[tuple[Scene, list[str]]]:
     return found
 
 
+@pytest.mark.slow
 def test_captions_are_true_and_mostly_of_one_picture(described: list[tuple[Scene, list[str]]]) -> None:
     """Of 80 pictures; so retrieval is possible, and some captions leave several to choose from."""
     seen = [see(scene) for scene, _ in described]

@@ -16,6 +16,8 @@ from tasks import toy
 from tasks.toy.scene import COLOURS
 from tasks.toy.still_life import FAMILIAR, NOVEL
 
+pytestmark = pytest.mark.slow  # draws pictures
+
 PARTS = ("train2014", "val2014", "test2015")
 
 

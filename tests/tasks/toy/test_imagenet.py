@@ -18,6 +18,8 @@ from tasks.toy.draw import draw
 from tasks.toy.imagenet import CLASSES
 from tasks.toy.scene import generator, sample_scene
 
+pytestmark = pytest.mark.slow  # draws pictures
+
 CHANCE = 1 / len(CLASSES)
 
 
@@ -38,7 +40,7 @@ def test_pictures_are_the_ones_they_always_were(tmp_path: Path) -> None:
 def test_classes_are_balanced_and_read_by_the_adapter(tmp_path: Path) -> None:
     folder = toy.write(tmp_path, tasks=("imagenet",), scale=0.007)["imagenet"]
     adapter = tasks.get("imagenet")
-    assert adapter.classes(folder) == sorted(CLASSES)
+    assert adapter.labels(folder) == sorted(CLASSES)
     for split, counts in (("train", [3] + [2] * 9), ("val", [1] * 10)):
         labels = [sample.annotation["label"] for sample in adapter.samples(folder, split)]
         assert np.bincount(labels).tolist() == counts

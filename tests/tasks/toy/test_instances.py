@@ -23,6 +23,8 @@ from tasks.toy.scene import generator
 from tasks.toy.shapes import SHAPES
 from tests.tasks.toy.baselines import colour_shares, logistic
 
+pytestmark = pytest.mark.slow  # draws pictures
+
 SIZES = {"train2017": 120, "val2017": 60, "test2017": 12}
 LABELLED = ("train2017", "val2017")
 

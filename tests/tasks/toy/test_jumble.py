@@ -36,6 +36,7 @@ def test_pictures_are_of_every_form(jumbles: list[Jumble]) -> None:
         assert masks(jumble.scene, size=SIZE).shape == (len(jumble.scene.things), rows, columns)
 
 
+@pytest.mark.slow
 def test_every_thing_is_seen(jumbles: list[Jumble]) -> None:
     """A quarter of it at least, told by how much would be seen of it alone on a picture that nothing cuts."""
     for jumble in jumbles:

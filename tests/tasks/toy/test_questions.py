@@ -15,6 +15,8 @@ from tasks.toy.scene import generator
 from tasks.toy.still_life import sample_still_life
 from tests.tasks.toy.seeing import RELATION, Seen, match, see, stands
 
+pytestmark = pytest.mark.slow  # draws pictures
+
 ALL_TYPES = ("yes/no", "other", "number")
 
 

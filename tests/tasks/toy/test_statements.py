@@ -8,6 +8,8 @@ from tasks.toy.scene import generator
 from tasks.toy.statements import Group, sample_group
 from tests.tasks.toy.seeing import NUMBERS, RELATION, Seen, match, see, stands
 
+pytestmark = pytest.mark.slow  # draws pictures
+
 IN_HOW_MANY = {"Both images": (2,), "Only one image": (1,), "At least one image": (1, 2), "Neither image": (0,)}
 IMAGES = f"({'|'.join(IN_HOW_MANY)})"
 

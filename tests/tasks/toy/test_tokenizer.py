@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 import backbones
 from backbones.tokenizer import Tokenizer
@@ -8,6 +9,7 @@ from tasks.toy.tokenizer import model
 from tasks.toy.words import sentences
 
 
+@pytest.mark.slow
 def test_the_bundled_tokenizer_is_this_one_and_fits_its_backbone() -> None:
     path = backbones.bundled_tokenizer("multiway_nano")
     assert path.read_bytes() == model()

@@ -7,6 +7,8 @@ import re
 from itertools import islice
 from pathlib import Path
 
+import pytest
+
 from tasks import toy
 from tasks.toy.words import sentences
 
@@ -22,6 +24,7 @@ def test_sentences_are_many_and_always_the_same() -> None:
     assert not [text for text in first if text != text.strip() or not text]
 
 
+@pytest.mark.slow
 def test_sentences_have_all_words(tmp_path: Path) -> None:
     toy.write(tmp_path, scale=0.05, tasks=("nlvr2", "coco", "flickr30k", "nocaps"), image_size=32, seed=3)
     written = [

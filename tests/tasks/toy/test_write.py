@@ -12,6 +12,8 @@ import pytest
 from backbones.errors import InputError, UsageError
 from tasks import toy
 
+pytestmark = pytest.mark.slow  # draws pictures
+
 SCALE = 0.01
 TEXTS = {  # by folder; of the coco folder without and with the files of instances
     "nlvr2": "4a4c7f042500bf715fd71d485ca8eac2150606c2a2f39b12f4c57ecd4da98c49",
@@ -79,8 +81,13 @@ def test_texts_are_the_same_on_every_machine(once: Path, texts: str) -> None:
     assert digest.hexdigest() == TEXTS[texts]
 
 
-def test_more_pictures_keep_the_first_ones(once: Path, tmp_path: Path, name: str) -> None:
-    toy.write(tmp_path, tasks=(name,), scale=20 * SCALE)
+def test_more_pictures_keep_the_first_ones(
+    once: Path, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    form = toy.FOLDERS[name]
+    more_of_each = {split: max(form.LEAST, round(SCALE * size)) + 5 for split, size in form.SIZES.items()}
+    monkeypatch.setattr(form, "SIZES", more_of_each)
+    toy.write(tmp_path, tasks=(name,))
     first, more = (pictures(hashes(place(root, name))) for root in (once, tmp_path))
     assert first.items() < more.items()
 

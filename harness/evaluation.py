@@ -1,0 +1,102 @@
+"""The stages without a model, `harness.score` and `harness.submit`: nothing here imports PyTorch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from backbones.errors import InputError, UsageError
+from harness.experiment import limited
+from harness.scoring import Scores, read_predictions, require_predictions, score_file
+from harness.workdir import write_bytes
+from leaderboards import class_rows
+from leaderboards import rows as result_rows
+from leaderboards.rows import ResultRow
+from tasks import registry
+from tasks.adapter import Sample, TaskAdapter
+
+
+def score(
+    task: str,
+    predictions: str | Path | Sequence[str | Path],
+    *,
+    data: str | Path,
+    split: str | Sequence[str] | None = None,
+    limit: int | None = None,
+    results: str | Path | None = None,
+    classes: str | Path | None = None,
+) -> list[ResultRow]:
+    """Score a predictions file of ours or of anyone's against the annotations; needs no model and no image.
+
+    Args:
+        predictions: one file or folder, or one for each split; see `TaskAdapter.prediction_forms`.
+        results: a results file to add the rows to.
+        classes: a CSV file for the metrics of single classes, where the task has them.
+    """
+    adapter = registry.get(task)
+    files = [Path(file) for file in ([predictions] if isinstance(predictions, str | Path) else predictions)]
+    splits = [split or adapter.eval_split] if split is None or isinstance(split, str) else list(split)
+    if len(files) != len(splits):
+        raise UsageError(
+            f"{len(files)} predictions files and {len(splits)} splits ({', '.join(splits)}): give a --split for each "
+            "file, in the same order."
+        )
+    scores = Scores()
+    for file, of in zip(files, splits, strict=True):
+        if not adapter.split(of).labels:
+            raise UsageError(
+                f"The truth of {task}'s split {of} is not public ({adapter.split(of).server} scores it). Write the "
+                f"file for the server: harness submit {task} {file} --data {data} --split {of}."
+            )
+        require_predictions(file, adapter)
+        root = adapter.data_folder(Path(data))
+        samples = limited(adapter, adapter.samples(root, of), limit)
+        scores += score_file(file, adapter, samples, root=root, split=of)
+    if classes is not None:
+        if not scores.classes:
+            raise UsageError(f"Task {task} has no metrics of single classes: leave --classes out.")
+        class_rows.write(Path(classes), scores.classes)
+    if results is not None:
+        result_rows.write(Path(results), scores.rows)
+    return scores.rows
+
+
+def submit(
+    task: str,
+    predictions: str | Path,
+    *,
+    data: str | Path,
+    split: str,
+    name: str = "multiway",
+    out: str | Path | None = None,
+) -> list[Path]:
+    """Write the files that a split's test server takes, validated by the server's rules; returns their paths.
+
+    Args:
+        predictions: of the split, or of one that has all its samples (VQA's test-std has test-dev's).
+        name: of the method, for servers that want it in the file's name.
+        out: folder for the files; the predictions' own when not given.
+    """
+    adapter = registry.get(task)
+    path = Path(predictions)
+    facts = adapter.split(split)
+    require_predictions(path, adapter)
+    samples = _samples(adapter, data, split)
+    larger = (lambda: _samples(adapter, data, facts.within)) if facts.within else None
+    records = read_predictions(path, adapter, samples, larger=larger)
+    files = adapter.submission(records, samples, split=split, name=name)
+    for file in files:
+        if facts.largest_file is not None and len(file.content) > facts.largest_file:
+            raise InputError(
+                f"{file.filename} would have {len(file.content):,} bytes, and {facts.server} takes "
+                f"{facts.largest_file:,}. Look for predictions that are much longer than they should be in {path}."
+            )
+    targets = [(Path(out) if out else path.parent) / file.filename for file in files]
+    for target, file in zip(targets, files, strict=True):
+        write_bytes(target, file.content)
+    return targets
+
+
+def _samples(adapter: TaskAdapter, data: str | Path, split: str) -> Sequence[Sample]:
+    adapter.split(split)
+    return adapter.samples(adapter.data_folder(Path(data)), split)

@@ -1,0 +1,99 @@
+"""What a command answers: data for programs, a rendering for people."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from leaderboards.rows import ResultRow
+
+NO_BREAK = "\u00a0"  # a space that keeps a number and its unit on one line
+
+
+@dataclass(frozen=True)
+class CommandOutput:
+    """data: JSON-able. show: prints it for people. ok: whether everything asked for was done."""
+
+    data: Any
+    show: Callable[[Console], None]
+    ok: bool = True
+
+
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Callable[[Console], None]:
+    """A rendering as a table that fits the console: cells wrap between words while that is enough."""
+
+    def show(console: Console) -> None:
+        from rich import box
+        from rich.table import Table
+
+        drawn = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+        for column, width in zip(columns, _widths([columns, *rows], console.width), strict=True):
+            drawn.add_column(column, overflow="fold", width=width)
+        for row in rows:
+            drawn.add_row(*row)
+        console.print(drawn, markup=False)
+
+    return show
+
+
+def _widths(rows: Sequence[Sequence[str]], available: int) -> list[int]:
+    """Widths of columns in characters: the widest gives way first, none below its longest word unless all are there."""
+    from rich.cells import cell_len
+
+    cells = list(zip(*rows, strict=True))
+    widths = [max(map(cell_len, column)) for column in cells]
+    words = [max((cell_len(word) for cell in column for word in cell.split(" ")), default=0) for column in cells]
+    available -= _between(len(widths))
+    for floors in (words, [1] * len(widths)):
+        while sum(widths) > available and any(width > floor for width, floor in zip(widths, floors, strict=True)):
+            _, widest = max((width, n) for n, width in enumerate(widths) if width > floors[n])
+            widths[widest] -= 1
+    return widths
+
+
+def _between(columns: int) -> int:
+    """Characters that rich puts before, between and behind columns."""
+    return 2 * columns
+
+
+def _number(row: ResultRow) -> tuple[str, str]:
+    """The value and its interval; a value that could not be computed is a dash."""
+    if row.value is None:
+        return "–", ""
+    unit = "%" if row.unit == "percent" else row.unit
+    return f"{row.value:.3f} {unit}".replace(" ", NO_BREAK), f"{row.low:.3f} – {row.high:.3f}".replace(" ", NO_BREAK)
+
+
+def rows_table(title: str, rows: Sequence[ResultRow]) -> Callable[[Console], None]:
+    """Result rows: the number, its interval and what it is over; below, why there is no number.
+
+    Where the console is too narrow for one table, there is one for each task, split and backbone.
+    """
+    columns = ("task", "split", "metric", "value", "95% interval", "n", "backbone")
+    cells = [(row.task, row.split, row.metric, *_number(row), f"{row.n:,}", row.backbone) for row in rows]
+
+    def show(console: Console) -> None:
+        natural = _widths([columns, *cells], 10**9)
+        if sum(natural) + _between(len(columns)) <= console.width:
+            table(title, columns, cells)(console)
+        else:
+            console.print(title, style="table.title", markup=False)
+            for (task, split, backbone), group in _grouped(cells).items():
+                table(" ".join(filter(None, (task, split, backbone))), columns[2:6], group)(console)
+        for row in rows:
+            if row.note:
+                console.print(f"{row.metric}: {row.note}", markup=False)
+
+    return show
+
+
+def _grouped(cells: Sequence[Sequence[str]]) -> dict[tuple[str, str, str], list[Sequence[str]]]:
+    """The cells of a table of rows from `metric` to `n`, by task, split and backbone."""
+    groups: dict[tuple[str, str, str], list[Sequence[str]]] = {}
+    for task, split, *numbers, backbone in cells:
+        groups.setdefault((task, split, backbone), []).append(numbers)
+    return groups

@@ -1,0 +1,241 @@
+"""The stages of one experiment in its run folder: fine-tune, predict, score."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+
+from mmengine.model import BaseModel
+
+from backbones import weights as weight_files
+from harness import distributed, origin, pictures, preflight, weight_report
+from harness.device import device, reset_peak_memory
+from harness.experiment import Experiment, limited
+from harness.fingerprint import Fingerprint, fingerprint
+from harness.inference import Predicted
+from harness.inference import predict as predict_split
+from harness.progress import note
+from harness.scoring import Scores, origin_file, origin_of, score_file
+from harness.training import fine_tune
+from harness.validation import Validation
+from harness.workdir import WorkDir, opened, write_json
+from leaderboards import class_rows, replicates
+from leaderboards import rows as result_rows
+from leaderboards.rows import ResultRow
+from tasks.adapter import Sample
+
+Read = Callable[[str], Sequence[Sample]]  # a split's name to its samples, read when first asked for
+
+
+def run(experiment: Experiment, *, results: Path, log: Sequence[str], show: int) -> list[ResultRow]:
+    """Fine-tune, predict and score; stages that the run's folder has complete are kept.
+
+    Args:
+        results: file that the rows are added to.
+        log, show: see `harness.api.run`.
+    """
+    adapter = experiment.adapter
+    _announce(experiment)
+    preflight.require(experiment, whole=True)
+    read: Read = cache(experiment.samples)
+    train = read(adapter.train_split) if experiment.recipe.trains else []
+    tests = {split: read(split) for split in experiment.splits}
+    for split, test in tests.items():
+        preflight.require_no_leak(experiment, split, train=train, test=test)
+    preflight.require_space(experiment, samples=sum(len(test) for test in tests.values()))
+    digests = _digests(experiment)
+    shaping = _shaping(experiment, read)
+    prints = _fingerprints(experiment, {**shaping, **tests})
+    identity = experiment.identity(**digests, stage="run")
+    with opened(experiment.folder, identity, prints, only_predicted=tests.keys() - shaping.keys()) as work:
+        counted = ", ".join(f"{len(test)} {split}" for split, test in tests.items())
+        note(f"{adapter.name}: {len(train)} training and {counted} samples -> {work.folder}")
+        stages = _Stages(experiment, work, tests, prints)
+        weights = stages.fine_tune(read, weights_sha256=digests["weights_sha256"], log=log)
+        stages.predict(weights)
+        stages.show(count=show)
+        return stages.score(results)
+
+
+def predict(experiment: Experiment, *, show: int) -> dict[str, Path]:
+    """Predict with the experiment's weights; returns the predictions file of each split."""
+    _announce(experiment)
+    preflight.require(experiment, whole=False)
+    tests = {split: experiment.samples(split) for split in experiment.splits}
+    preflight.require_space(experiment, samples=sum(len(test) for test in tests.values()), whole=False)
+    prints = _fingerprints(experiment, tests)
+    identity = experiment.identity(**_digests(experiment), stage="predict")
+    with opened(experiment.folder, identity, prints, only_predicted=tests.keys()) as work:
+        stages = _Stages(experiment, work, tests, prints)
+        stages.predict(experiment.weights)
+        stages.show(count=show)
+    return stages.targets
+
+
+def _announce(experiment: Experiment) -> None:
+    for notice in experiment.notices:
+        note(notice)
+
+
+def _digests(experiment: Experiment) -> dict[str, str]:
+    return {
+        "weights_sha256": weight_files.sha256(experiment.weights) if experiment.weights else "",
+        "tokenizer_sha256": weight_files.sha256(experiment.tokenizer) if experiment.tokenizer else "",
+    }
+
+
+def _shaping(experiment: Experiment, read: Read) -> dict[str, Sequence[Sample]]:
+    """The splits that decide the fine-tuned weights: the training split, and the one that the best are chosen on."""
+    if not experiment.recipe.trains:
+        return {}
+    adapter = experiment.adapter
+    names = [adapter.train_split] + ([adapter.validates] if experiment.recipe.keep == "best" else [])
+    return {split: read(split) for split in names}
+
+
+def _fingerprints(experiment: Experiment, samples: Mapping[str, Sequence[Sample]]) -> dict[str, Fingerprint]:
+    """The fingerprint of each split; one process goes through the samples."""
+    adapter, root, contents = experiment.adapter, experiment.data, experiment.verify_images
+    return distributed.decided(
+        lambda: {split: fingerprint(adapter, own, root, contents=contents) for split, own in samples.items()}
+    )
+
+
+@dataclass(frozen=True)
+class _Stages:
+    """The stages of an experiment whose run folder is open."""
+
+    experiment: Experiment
+    work: WorkDir
+    tests: Mapping[str, Sequence[Sample]]  # of each split to predict
+    prints: Mapping[str, Fingerprint]  # of these splits and those that shape the weights
+
+    @property
+    def targets(self) -> dict[str, Path]:
+        """The predictions file of each split."""
+        return {split: self.work.predictions(split) for split in self.tests}
+
+    def fine_tune(self, read: Read, *, weights_sha256: str, log: Sequence[str]) -> Path:
+        """The weights to predict with: fine-tuned ones, which the folder may have already, or the given ones."""
+        experiment, adapter = self.experiment, self.experiment.adapter
+        if not experiment.recipe.trains:
+            return experiment.weights
+        if distributed.decided(self.work.fine_tuned.exists):
+            return self.work.fine_tuned
+        samples = read(adapter.train_split)
+        model = experiment.build_model()
+        if experiment.weights:
+            weight_report.load_to_train(model, experiment.weights, experiment.recipe)
+        validation = self._validation(read)
+        dataset = adapter.train_set(samples, experiment.context)
+        taught = adapter.taught(samples)
+        if len(dataset) < taught:
+            note(f"{taught - len(dataset):,} of the {taught:,} training samples have nothing to learn from")
+        data = self.prints[adapter.train_split]
+        trained = fine_tune(
+            model,
+            dataset,
+            experiment.recipe,
+            folder=self.work.checkpoints,
+            seed=experiment.seed,
+            log=log,
+            columns=origin.of_training(experiment, weights_sha256=weights_sha256, data=data),
+            validation=validation,
+        )
+        return trained.weights
+
+    def _validation(self, read: Read) -> Validation | None:
+        """The validation during training, if the recipe has one."""
+        experiment, adapter, recipe = self.experiment, self.experiment.adapter, self.experiment.recipe
+        if not recipe.validate:
+            return None
+        split = adapter.validates
+        samples = limited(adapter, read(split), recipe.validate_limit)
+        preflight.require_unseen(experiment, split, train=read(adapter.train_split), validation=samples)
+        if recipe.keep == "best" and split in experiment.splits:
+            note(
+                f"The weights are chosen by their scores on {split}, which is scored too: its number will be flattering"
+            )
+        dataset = adapter.eval_set(samples, experiment.context)
+        return Validation(adapter, samples, dataset, recipe, split=split, folder=self.work.folder)
+
+    def predict(self, weights: Path) -> None:
+        """Predict each split; files of predictions that are there already are kept."""
+        missing = distributed.decided(
+            lambda: [split for split, path in self.targets.items() if not _is_predicted(path)]
+        )
+        model = self._loaded(weights) if missing else None
+        for split in missing:
+            dataset = self.experiment.adapter.eval_set(self.tests[split], self.experiment.context)
+            reset_peak_memory(device())
+            predicted = predict_split(
+                model, dataset, self.tests[split], self.experiment.recipe, target=self.targets[split]
+            )
+            # Written before the score: it says who predicted, whoever scores.
+            distributed.decided(lambda: self._write_origin(split, model, weights, predicted))  # noqa: B023
+        distributed.decided(self._add_to_origins)
+
+    def _loaded(self, weights: Path) -> BaseModel:
+        """The model with weights of backbone and head."""
+        experiment = self.experiment
+        model = experiment.build_model()
+        if weights == experiment.weights:
+            resize = "image_size" in experiment.by_hand
+            weight_report.load_to_predict(model, weights, experiment.recipe, resize=resize)
+        else:  # just fine-tuned
+            distributed.wait_for(weights)
+            weight_files.load(model, weights)
+        return model
+
+    def _write_origin(self, split: str, model: BaseModel, weights: Path, predicted: Predicted) -> None:
+        experiment = self.experiment
+        columns = {
+            **origin.of_weights(weights, weight_files.sha256(weights)),
+            "tokenizer_sha256": weight_files.sha256(experiment.tokenizer) if experiment.tokenizer else "",
+            **origin.of_prediction(experiment, model, predicted),
+            "run_id": self.work.run_id,
+            "started": self.work.started,
+        }
+        write_json(origin_file(self.targets[split]), columns)
+
+    def _add_to_origins(self) -> None:
+        """Images may be verified long after they were predicted: the run's folder guards that they are the same."""
+        for split, path in self.targets.items():
+            known, verified = origin_of(path), self.prints[split].images_sha256
+            if verified and known.get("images_sha256") != verified:
+                write_json(origin_file(path), {**known, "images_sha256": verified})
+
+    def show(self, *, count: int) -> None:
+        """Write pictures of `count` predictions of each split."""
+        if count and distributed.rank() == 0:
+            for split, test in self.tests.items():
+                folder = self.work.folder / "pictures" / (split if len(self.tests) > 1 else "")
+                pictures.write(self.experiment, test, self.targets[split], folder, count=count)
+
+    def score(self, results: Path) -> list[ResultRow]:
+        """Score all splits whose truth is public, and add the rows to `results`."""
+        adapter = self.experiment.adapter
+        public = [split for split in self.tests if adapter.split(split).labels]
+        for split in self.tests:
+            if split not in public:
+                note(f"No score: the truth of {split} is not public. `harness submit` writes the server's file.")
+        return distributed.decided(lambda: self._write_rows(public, results)) if public else []
+
+    def _write_rows(self, public: Sequence[str], results: Path) -> list[ResultRow]:
+        scores = Scores()
+        for split in public:
+            path, samples = self.targets[split], self.tests[split]
+            scores += score_file(path, self.experiment.adapter, samples, root=self.experiment.data, split=split)
+        write_json(self.work.result, [asdict(row) for row in scores.rows])
+        replicates.write(self.work.replicates, scores.replicates)
+        if scores.classes:
+            class_rows.write(self.work.classes, scores.classes)
+            note(f"Metrics of single classes: {self.work.classes}")
+        result_rows.write(results, scores.rows)
+        return scores.rows
+
+
+def _is_predicted(target: Path) -> bool:
+    return target.exists() and origin_file(target).exists()

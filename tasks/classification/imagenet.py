@@ -1,0 +1,142 @@
+"""ImageNet-1K classification, and any other set of class folders."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from backbones.errors import UsageError
+from tasks.adapter import Finding, Metric, Progress, Sample, Split, TaskAdapter, TaskContext
+from tasks.classification.recipes import RECIPES
+from tasks.common.checking import check_splits, compared
+from tasks.recipe import Recipe
+
+if TYPE_CHECKING:
+    from torch import nn
+    from torch.utils.data import Dataset
+
+    from tasks.bootstrap import Measurement
+    from tasks.classification.model import ImageClassifier
+    from tasks.common.packing import Packed
+
+
+class ImageNet(TaskAdapter):
+    """Top-1 and top-5 accuracy, and ReaL accuracy when `real.json` lies in the data folder.
+
+    Layouts: `train/<class>/*` and `val/<class>/*` (classes in sorted order), or the official
+    `imagenet.train.index.jsonl` and `imagenet.val.index.jsonl` beside them, which win when present. A sample's
+    id is its image path relative to the data folder, the same in both layouts.
+    """
+
+    name = "imagenet"
+    dataset = "ImageNet-1K (ILSVRC 2012)"
+    citation = "Russakovsky et al., ImageNet Large Scale Visual Recognition Challenge, IJCV 2015"
+    splits: Mapping[str, Split] = {"train": Split(size=1_281_167), "val": Split(size=50_000)}
+    metrics = (
+        Metric(name="top1", unit="percent", primary=True, source="ILSVRC 2012 classification, one guess"),
+        Metric(name="top5", unit="percent", source="ILSVRC 2012 classification, five guesses"),
+        Metric(
+            name="real_top1", unit="percent",
+            source="Beyer et al., Are we done with ImageNet?, arXiv 2006.07159: images without a label left out",
+        ),
+    )  # fmt: skip
+    recipes = RECIPES
+    folder = "imagenet"
+    prediction_forms = '.jsonl: {"id": "val/CLASS/IMAGE.JPEG", "top": [5 class ids, best first]} a line'
+
+    def check(self, root: Path, *, decode: bool, progress: Progress) -> list[Finding]:
+        from tasks.classification.annotations import REAL_FILE
+
+        def describe(split: str, samples: Sequence[Sample]) -> str:
+            images = compared(len(samples), "images", self.splits[split].size)
+            return f"{images}, {len(self.labels(root))} classes"
+
+        findings = check_splits(
+            self,
+            root,
+            describe=describe,
+            images=lambda sample: [sample.inputs],
+            decode=decode,
+            progress=progress,
+        )
+        has_real = (root / REAL_FILE).is_file()
+        findings.append(Finding(True, f"ReaL labels: {'found' if has_real else f'no {REAL_FILE}, so no real_top1'}"))
+        return findings
+
+    def samples(self, root: Path, split: str) -> Packed:
+        from tasks.classification.annotations import read_samples
+
+        self.split(split)
+        return read_samples(root, split)
+
+    def labels(self, root: Path) -> list[str]:
+        """Class folder names, in the order of their ids."""
+        from tasks.classification.annotations import class_names
+
+        return class_names(root)
+
+    def train_set(self, samples: Sequence[Sample], context: TaskContext) -> Dataset:
+        from timm.data import create_transform
+
+        from tasks.classification.dataset import ClassificationDataset
+        from tasks.common.images import IMAGENET_MEAN, IMAGENET_STD
+
+        recipe = context.recipe
+        if recipe.micro_batch % 2 and (recipe.mixup or recipe.cutmix):
+            raise UsageError(
+                f"Mixup and cutmix mix pairs of samples, so micro_batch must be even, not {recipe.micro_batch}. Set "
+                "another, or turn them off, which changes the result: --set mixup=0 --set cutmix=0."
+            )
+        transform = create_transform(
+            recipe.image_size,
+            is_training=True,
+            scale=(recipe.smallest_crop, 1.0),
+            color_jitter=recipe.color_jitter,
+            auto_augment=recipe.auto_augment,
+            interpolation="bicubic",
+            re_prob=recipe.random_erasing,
+            re_mode="pixel",
+            mean=IMAGENET_MEAN,
+            std=IMAGENET_STD,
+        )
+        return ClassificationDataset(samples, root=context.root, transform=transform)
+
+    def eval_set(self, samples: Sequence[Sample], context: TaskContext) -> Dataset:
+        from tasks.classification.dataset import ClassificationDataset
+        from tasks.common.images import IMAGENET_MEAN, IMAGENET_STD, center_crop
+
+        recipe = context.recipe
+        transform = center_crop(recipe.image_size, crop_pct=recipe.crop_pct, mean=IMAGENET_MEAN, std=IMAGENET_STD)
+        return ClassificationDataset(samples, root=context.root, transform=transform)
+
+    def model(self, backbone: nn.Module, context: TaskContext) -> ImageClassifier:
+        from timm.data import Mixup
+
+        from tasks.classification.model import ImageClassifier
+
+        recipe = context.recipe
+        classes = len(self.labels_of(context))
+        mixup = None
+        if recipe.mixup or recipe.cutmix:
+            mixup = Mixup(
+                mixup_alpha=recipe.mixup,
+                cutmix_alpha=recipe.cutmix,
+                label_smoothing=recipe.label_smoothing,
+                num_classes=classes,
+            )
+        return ImageClassifier(
+            backbone,
+            classes=classes,
+            mixup=mixup,
+            mixup_group=recipe.mixup_group,
+            label_smoothing=recipe.label_smoothing,
+        )
+
+    def backbone_options(self, recipe: Recipe, *, layers: int) -> dict[str, Any]:
+        return {"final_norm": False}
+
+    def score(self, predictions: Mapping[str, Mapping[str, Any]], samples: Sequence[Sample]) -> list[Measurement]:
+        from tasks.classification.metrics import measurements
+
+        return measurements(predictions, samples)

@@ -1,1 +1,0 @@
-"""Data sets: samples to the tensors that the task models take."""

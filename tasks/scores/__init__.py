@@ -1,1 +1,0 @@
-"""Official scores as pure functions of predictions and truth."""

@@ -1,0 +1,1 @@
+"""Builders of small data sets and other helpers that tests share."""

@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+import tasks
+from backbones import InputError
+from backbones.multiway import Multiway
+from tasks.adapter import TaskContext
+from tasks.classification import annotations
+from tasks.classification.recipes import RECIPES
+from tests.backbones.test_multiway import SMALL
+from tests.tasks.classification.indexes import write_index
+
+ADAPTER = tasks.get("imagenet")
+
+
+BARE = dataclasses.replace(SMALL, final_norm=False)
+
+
+def test_a_run_reads_each_index_once(folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for split in ("train", "val"):
+        write_index(folders, split)
+    read: list[str] = []
+    read_lines = annotations.read_lines
+    monkeypatch.setattr(
+        annotations, "read_lines", lambda path, **options: read.append(path.name) or read_lines(path, **options)
+    )
+    for split in ("train", "val"):
+        ADAPTER.samples(folders, split)
+    context = TaskContext(root=folders, recipe=RECIPES["nano"])
+    assert ADAPTER.model(Multiway(BARE), context).head.out_features == 3
+    assert read == ["imagenet.train.index.jsonl", "imagenet.val.index.jsonl"]
+    given = dataclasses.replace(context, labels=["a", "b"])
+    assert ADAPTER.model(Multiway(BARE), given).head.out_features == 2
+
+
+def test_both_layouts_give_the_same_samples(folders: Path) -> None:
+    for split, count in (("train", 24), ("val", 13)):
+        before = ADAPTER.samples(folders, split)
+        assert len(before) == count
+        assert before[0] == (f"{split}/class0/0000.JPEG", f"{split}/class0/0000.JPEG", {"label": 0})
+        write_index(folders, split, slash="/")  # as official index files may have it
+        assert ADAPTER.samples(folders, split) == before
+    assert ADAPTER.labels(folders) == ["class0", "class1", "class2"]
+
+
+def test_a_missing_or_empty_folder(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"neither train/<class>/<image> nor imagenet\.train"):
+        ADAPTER.samples(tmp_path, "train")
+    (tmp_path / "train").mkdir()
+    with pytest.raises(InputError, match="has no class folders"):
+        ADAPTER.samples(tmp_path, "train")
+
+
+def test_a_class_folder_without_images(folders: Path) -> None:
+    (folders / "train" / "class9").mkdir()
+    with pytest.raises(InputError, match="class9 has no images"):
+        ADAPTER.samples(folders, "train")
+
+
+def test_a_validation_class_that_training_lacks(folders: Path) -> None:
+    shutil.copytree(folders / "val" / "class0", folders / "val" / "class9")
+    with pytest.raises(InputError, match="class9 is not among those of"):
+        ADAPTER.samples(folders, "val")
+
+
+@pytest.mark.parametrize(
+    ("line", "complaint"),
+    [
+        ("not json", r"\(the official index of images\) is not JSON: 'not json'"),
+        ('{"image_path": "val/class0/0000.JPEG"}', "has no field 'label'"),
+        ("[1, 2]", "has no field 'image_path'"),
+        ('{"image_path": "val/class0/0000.JPEG", "label": "cat"}', "is not of the form"),
+    ],
+)
+def test_an_index_line_of_another_form(folders: Path, line: str, complaint: str) -> None:
+    write_index(folders, "val")
+    with (folders / "imagenet.val.index.jsonl").open("a") as file:
+        file.write(line + "\n")
+    with pytest.raises(InputError, match=rf"imagenet\.val\.index\.jsonl, line 14 {complaint}"):
+        ADAPTER.samples(folders, "val")
+
+
+@pytest.mark.parametrize("label", [3, -1])
+def test_a_label_out_of_range(folders: Path, label: int) -> None:
+    write_index(folders, "train")
+    file = folders / "imagenet.train.index.jsonl"
+    lines = file.read_text().splitlines()
+    lines[4] = json.dumps({"image_path": "train/class0/0000.JPEG", "label": label})
+    file.write_text("\n".join(lines))
+    with pytest.raises(InputError, match=f"line 5: label {label} of .* out of range: there are 3 classes, 0 to 2"):
+        ADAPTER.samples(folders, "train")
