@@ -23,6 +23,15 @@ class CommandOutput:
     ok: bool = True
 
 
+def plain(text: str) -> Callable[[Console], None]:
+    """A rendering of a text as it is: no line is broken, nothing in it is markup."""
+
+    def show(console: Console) -> None:
+        console.file.write(text)
+
+    return show
+
+
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Callable[[Console], None]:
     """A rendering as a table that fits the console: cells wrap between words while that is enough."""
 

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from leaderboards.rows import ResultsError
+from leaderboards.spreadsheet import neutral
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +38,7 @@ def write(path: Path, rows: Sequence[ClassRow]) -> None:
         with partial.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, [column.name for column in fields(ClassRow)])
             writer.writeheader()
-            writer.writerows(asdict(row) for row in rows)
+            writer.writerows({name: neutral(cell) for name, cell in asdict(row).items()} for row in rows)
         partial.replace(path)
     except OSError as error:
         raise ResultsError(

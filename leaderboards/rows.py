@@ -4,7 +4,8 @@
 
 Files of other versions are read: a column that a file lacks is unknown, and `schema` is 1 where it is absent. A column
 that this version does not know stays in the file as it is, after the others. Before a file's columns change, it is
-copied to `results.schema-N.csv` beside it.
+copied to `results.schema-N.csv` beside it. Texts that a spreadsheet would run are written with an apostrophe before
+them (`leaderboards.spreadsheet`).
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from contextlib import contextmanager
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, get_type_hints
+
+from leaderboards.spreadsheet import neutral, restored
 
 # Version of the columns and of their meaning; goes up with either.
 # 2: data_sha256 covers inputs, low and high follow from it, train_* and predict_* columns.
@@ -113,7 +116,7 @@ TRAINED = (
     "selected", *(name for name in COLUMNS if name.startswith("train_")),
 )  # fmt: skip
 # A file without one of these is not of ours.
-_NEEDED = tuple(column.name for column in fields(ResultRow) if column.default is MISSING)
+NEEDED = tuple(column.name for column in fields(ResultRow) if column.default is MISSING)
 
 _Cells = Mapping[str, Any]  # a row by column, as text or as the values that become text
 
@@ -130,12 +133,13 @@ def write(path: Path, rows: Sequence[ResultRow]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         with _locked(path):
             columns, cells = _read_cells(path) if path.exists() else (COLUMNS, [])
-            replaced = {_key(asdict(row)) for row in rows}
+            added = [{name: neutral(cell) for name, cell in asdict(row).items()} for row in rows]
+            replaced = {_key(row) for row in added}
             kept = [row for row in cells if _key(row) not in replaced]
             wanted = columns if set(columns) >= set(COLUMNS) else _with_others(columns)
             if wanted != columns:
                 _keep_copy(path, schema=max((_typed(path, "schema", row["schema"], int) for row in cells), default=1))
-            _replace(path, wanted, [*kept, *map(asdict, rows)])
+            _replace(path, wanted, [*kept, *added])
     except OSError as error:
         raise ResultsError(
             f"The results file {path} cannot be written ({error.strerror}). Free some space or fix the folder's "
@@ -160,7 +164,7 @@ def _read_cells(path: Path) -> tuple[tuple[str, ...], list[dict[str, str]]]:
     with path.open(newline="", encoding="utf-8") as file:
         reader = csv.DictReader(file, restval="")
         columns = tuple(reader.fieldnames or ())
-        if absent := [name for name in _NEEDED if name not in columns]:
+        if absent := [name for name in NEEDED if name not in columns]:
             raise ResultsError(
                 f"{path} is not a results file: it has no column {', '.join(absent[:3])}. Move it away, or give "
                 "another --out."
@@ -183,7 +187,7 @@ def _with_others(columns: Sequence[str]) -> tuple[str, ...]:
 
 def _typed(path: Path, name: str, text: str, kind: Any) -> Any:
     if kind is str:
-        return text
+        return restored(text)
     if text == "" and kind not in (int, float):
         return None
     try:
