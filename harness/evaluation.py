@@ -7,9 +7,17 @@ from pathlib import Path
 
 from backbones.errors import InputError, UsageError
 from harness.experiment import limited
-from harness.scoring import Scores, read_predictions, require_predictions, score_file
+from harness.scoring import (
+    Scores,
+    dataset_name,
+    predicted_subset,
+    read_predictions,
+    require_predictions,
+    score_file,
+)
 from harness.workdir import write_bytes
 from leaderboards import class_rows
+from leaderboards import replicates as stored_replicates
 from leaderboards import rows as result_rows
 from leaderboards.rows import ResultRow
 from tasks import registry
@@ -25,6 +33,9 @@ def score(
     limit: int | None = None,
     results: str | Path | None = None,
     classes: str | Path | None = None,
+    replicates: str | Path | None = None,
+    dataset: str | None = None,
+    subset: bool = False,
 ) -> list[ResultRow]:
     """Score a predictions file of ours or of anyone's against the annotations; needs no model and no image.
 
@@ -32,6 +43,9 @@ def score(
         predictions: one file or folder, or one for each split; see `TaskAdapter.prediction_forms`.
         results: a results file to add the rows to.
         classes: a CSV file for the metrics of single classes, where the task has them.
+        replicates: an .npz file for each metric at the bootstrap draws; see `leaderboards.replicates`.
+        dataset: name of the data, where they are not the benchmark's own.
+        subset: score the samples that have a prediction, and say in the rows how many of the split's they are.
     """
     adapter = registry.get(task)
     files = [Path(file) for file in ([predictions] if isinstance(predictions, str | Path) else predictions)]
@@ -50,12 +64,18 @@ def score(
             )
         require_predictions(file, adapter)
         root = adapter.data_folder(Path(data))
-        samples = limited(adapter, adapter.samples(root, of), limit)
-        scores += score_file(file, adapter, samples, root=root, split=of)
+        whole = adapter.samples(root, of)
+        name = dataset_name(adapter, of, whole, given=dataset)
+        samples = limited(adapter, whole, limit)
+        if subset:
+            samples = predicted_subset(file, adapter, samples)
+        scores += score_file(file, adapter, samples, root=root, split=of, dataset=name, whole=len(whole))
     if classes is not None:
         if not scores.classes:
             raise UsageError(f"Task {task} has no metrics of single classes: leave --classes out.")
         class_rows.write(Path(classes), scores.classes)
+    if replicates is not None:
+        stored_replicates.write(Path(replicates), scores.replicates)
     if results is not None:
         result_rows.write(Path(results), scores.rows)
     return scores.rows

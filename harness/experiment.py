@@ -43,6 +43,7 @@ class Experiment:
     seed: int
     limit: int | None
     verify_images: bool
+    dataset: str | None  # name of the data that was given
     folder: Path
 
     def samples(self, split: str) -> Sequence[Sample]:
@@ -119,6 +120,7 @@ def plan(
     seed: int = 0,
     limit: int | None = None,
     verify_images: bool = False,
+    dataset: str | None = None,
     name: str | None = None,
 ) -> Experiment:
     """Resolve names and options into an experiment.
@@ -136,6 +138,7 @@ def plan(
         limit: take that many samples of each split, evenly spaced.
         verify_images: read all image files first; rows have the hash of their contents, and a run's folder is told
             from another's by it and not by the files' times.
+        dataset: name of the data for the rows, where they are not the benchmark's own.
         name: of the run's folder; backbone and seed when not given.
 
     Raises:
@@ -171,6 +174,7 @@ def plan(
         seed=seed,
         limit=limit,
         verify_images=verify_images,
+        dataset=dataset,
         folder=Path(out) / adapter.name / folder_name,
     )
 

@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from leaderboards.rows import UNNAMED
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -93,11 +95,20 @@ def rows_table(title: str, rows: Sequence[ResultRow]) -> Callable[[Console], Non
             console.print(title, style="table.title", markup=False)
             for (task, split, backbone), group in _grouped(cells).items():
                 table(" ".join(filter(None, (task, split, backbone))), columns[2:6], group)(console)
+        for split in dict.fromkeys((row.task, row.split, row.dataset, row.subset) for row in rows):
+            _print_part(console, *split)
         for row in rows:
             if row.note:
                 console.print(f"{row.metric}: {row.note}", markup=False)
 
     return show
+
+
+def _print_part(console: Console, task: str, split: str, dataset: str, subset: str) -> None:
+    """Say of which data a table's rows are, where they are not those of the whole benchmark."""
+    part = f", {subset} samples" if subset else ""
+    if part or dataset.startswith(UNNAMED):
+        console.print(f"{task} {split}: {dataset}{part}", markup=False)
 
 
 def _grouped(cells: Sequence[Sequence[str]]) -> dict[tuple[str, str, str], list[Sequence[str]]]:

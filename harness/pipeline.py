@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 from mmengine.model import BaseModel
 
@@ -17,7 +18,7 @@ from harness.fingerprint import Fingerprint, fingerprint
 from harness.inference import Predicted
 from harness.inference import predict as predict_split
 from harness.progress import note
-from harness.scoring import Scores, origin_file, origin_of, score_file
+from harness.scoring import Scores, dataset_name, origin_file, origin_of, score_file
 from harness.training import fine_tune
 from harness.validation import Validation
 from harness.workdir import WorkDir, opened, write_json
@@ -42,6 +43,7 @@ def run(experiment: Experiment, *, results: Path, log: Sequence[str], show: int)
     read: Read = cache(experiment.samples)
     train = read(adapter.train_split) if experiment.recipe.trains else []
     tests = {split: read(split) for split in experiment.splits}
+    wholes = distributed.decided(lambda: {split: _whole(experiment, split, test) for split, test in tests.items()})
     for split, test in tests.items():
         preflight.require_no_leak(experiment, split, train=train, test=test)
     preflight.require_space(experiment, samples=sum(len(test) for test in tests.values()))
@@ -56,7 +58,20 @@ def run(experiment: Experiment, *, results: Path, log: Sequence[str], show: int)
         weights = stages.fine_tune(read, weights_sha256=digests["weights_sha256"], log=log)
         stages.predict(weights)
         stages.show(count=show)
-        return stages.score(results)
+        return stages.score(results, wholes)
+
+
+class _Whole(NamedTuple):
+    """A split, of which a run may have a part; fields as in `score_file`."""
+
+    dataset: str
+    whole: int
+
+
+def _whole(experiment: Experiment, split: str, samples: Sequence[Sample]) -> _Whole:
+    adapter = experiment.adapter
+    every = samples if experiment.limit is None else adapter.samples(experiment.data, split)
+    return _Whole(dataset_name(adapter, split, every, given=experiment.dataset), len(every))
 
 
 def predict(experiment: Experiment, *, show: int) -> dict[str, Path]:
@@ -214,20 +229,27 @@ class _Stages:
                 folder = self.work.folder / "pictures" / (split if len(self.tests) > 1 else "")
                 pictures.write(self.experiment, test, self.targets[split], folder, count=count)
 
-    def score(self, results: Path) -> list[ResultRow]:
+    def score(self, results: Path, wholes: Mapping[str, _Whole]) -> list[ResultRow]:
         """Score all splits whose truth is public, and add the rows to `results`."""
         adapter = self.experiment.adapter
         public = [split for split in self.tests if adapter.split(split).labels]
         for split in self.tests:
             if split not in public:
                 note(f"No score: the truth of {split} is not public. `harness submit` writes the server's file.")
-        return distributed.decided(lambda: self._write_rows(public, results)) if public else []
+        return distributed.decided(lambda: self._write_rows(public, results, wholes)) if public else []
 
-    def _write_rows(self, public: Sequence[str], results: Path) -> list[ResultRow]:
+    def _write_rows(self, public: Sequence[str], results: Path, wholes: Mapping[str, _Whole]) -> list[ResultRow]:
         scores = Scores()
         for split in public:
             path, samples = self.targets[split], self.tests[split]
-            scores += score_file(path, self.experiment.adapter, samples, root=self.experiment.data, split=split)
+            scores += score_file(
+                path,
+                self.experiment.adapter,
+                samples,
+                root=self.experiment.data,
+                split=split,
+                **wholes[split]._asdict(),
+            )
         write_json(self.work.result, [asdict(row) for row in scores.rows])
         replicates.write(self.work.replicates, scores.replicates)
         if scores.classes:

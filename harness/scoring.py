@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from backbones.errors import InputError
+from backbones.errors import InputError, UsageError
 from harness import provenance
 from harness.predictions import exactly_once, read
 from leaderboards.class_rows import ClassRow
 from leaderboards.replicates import Replicates
-from leaderboards.rows import ResultRow
+from leaderboards.rows import UNNAMED, ResultRow
 from tasks import bootstrap
 from tasks.adapter import Sample, TaskAdapter
 
@@ -30,7 +30,54 @@ class Scores:
         return Scores(self.rows + other.rows, self.classes + other.classes, self.replicates + other.replicates)
 
 
-def score_file(path: Path, adapter: TaskAdapter, samples: Sequence[Sample], *, root: Path, split: str) -> Scores:
+def dataset_name(adapter: TaskAdapter, split: str, whole: Sequence[Sample], *, given: str | None) -> str:
+    """Name of the data set that a row is of: the given one, or the benchmark's if the samples are its own.
+
+    Args:
+        whole: all samples of the split.
+
+    Raises:
+        UsageError: the given name is a benchmark's, and the samples are not its own.
+    """
+    if adapter.official(split, whole):
+        return given or adapter.dataset
+    if given == adapter.dataset:
+        raise UsageError(
+            f"These are not {given}: its split {split} has {_official_size(adapter, split)}, and this one has "
+            f"{len(whole):,}. Give --dataset the name of your data, or leave it out."
+        )
+    return given or UNNAMED + adapter.dataset
+
+
+def _official_size(adapter: TaskAdapter, split: str) -> str:
+    size = adapter.split(split).size
+    return f"{size:,} samples" if size is not None else "samples with other ids"
+
+
+def predicted_subset(path: Path, adapter: TaskAdapter, samples: Sequence[Sample]) -> Sequence[Sample]:
+    """The samples that a file or folder has predictions of.
+
+    Raises:
+        InputError: unreadable predictions, none of these samples, or samples that cannot be scored without others.
+    """
+    found = adapter.subset(samples, {record["id"] for record in _records(path, adapter)})
+    if not found:
+        raise InputError(
+            f"{path} has predictions of none of the {len(samples):,} samples. Score the split that they are of."
+        )
+    return found
+
+
+def score_file(
+    path: Path,
+    adapter: TaskAdapter,
+    samples: Sequence[Sample],
+    *,
+    root: Path,
+    split: str,
+    dataset: str,
+    whole: int | None = None,
+) -> Scores:
     """Score one predictions file: a row per metric, with 95% intervals.
 
     The rows contain what the prediction stage says of itself (`origin_of`), its run's name and start included. The
@@ -38,6 +85,8 @@ def score_file(path: Path, adapter: TaskAdapter, samples: Sequence[Sample], *, r
 
     Args:
         root: the task's data folder, which the samples are of.
+        dataset: see `dataset_name`.
+        whole: number of samples of the split; that of `samples` when not given.
 
     Raises:
         InputError: unreadable predictions, or not each sample once.
@@ -47,8 +96,9 @@ def score_file(path: Path, adapter: TaskAdapter, samples: Sequence[Sample], *, r
     data_sha256 = provenance.data_sha256(adapter, samples, root)
     common = {
         "task": adapter.name,
-        "dataset": adapter.dataset,
+        "dataset": dataset,
         "split": split,
+        "subset": f"{len(samples)} of {whole}" if whole not in (None, len(samples)) else "",
         "data_sha256": data_sha256,
         "predictions_sha256": provenance.predictions_sha256(path),
         "package_version": provenance.package_version(),
@@ -92,11 +142,9 @@ def read_predictions(
     Raises:
         InputError: unreadable predictions, or not each sample once.
     """
-    require_predictions(path, adapter)
-    try:
-        records = read(path) if path.suffix == ".jsonl" else _read_official(path, adapter, samples)
-    except InputError as error:
-        raise type(error)(f"{error} {_accepted(adapter)}") from error
+    records = _records(path, adapter)
+    if path.suffix != ".jsonl":
+        records = _with_empty(records, adapter, samples)
     wanted = {sample.id for sample in samples}
     beyond = any(record["id"] not in wanted for record in records)
     expected = larger() if larger is not None and beyond else samples
@@ -121,8 +169,17 @@ def _accepted(adapter: TaskAdapter) -> str:
     return f"Forms of {adapter.name}'s predictions: {adapter.prediction_forms}."
 
 
-def _read_official(path: Path, adapter: TaskAdapter, samples: Sequence[Sample]) -> list[dict[str, Any]]:
-    records = adapter.read_official(path)
+def _records(path: Path, adapter: TaskAdapter) -> list[dict[str, Any]]:
+    """The records of a file or folder, in whichever form of the task it is."""
+    require_predictions(path, adapter)
+    try:
+        return read(path) if path.suffix == ".jsonl" else adapter.read_official(path)
+    except InputError as error:
+        raise type(error)(f"{error} {_accepted(adapter)}") from error
+
+
+def _with_empty(records: list[dict[str, Any]], adapter: TaskAdapter, samples: Sequence[Sample]) -> list[dict[str, Any]]:
+    """Records of an official file, and of the samples that it leaves out where that means nothing was found."""
     empty = adapter.empty_record(records)
     if empty is None:
         return records

@@ -25,7 +25,9 @@ from leaderboards.spreadsheet import neutral, restored
 # Version of the columns and of their meaning; goes up with either.
 # 2: data_sha256 covers inputs, low and high follow from it, train_* and predict_* columns.
 # 3: low and high of a proportion of 0 or 100 percent are Wilson's; bootstrap_draws is empty there.
-SCHEMA = 3
+# 4: dataset has a benchmark's name only where the samples are its own; subset.
+SCHEMA = 4
+UNNAMED = "unnamed, in the layout of "  # `dataset` of data in a benchmark's layout that nobody has named begins so
 
 
 class ResultsError(Exception):
@@ -47,7 +49,7 @@ class ResultRow:
     """
 
     task: str = _column("adapter name, such as imagenet")
-    dataset: str = _column("data set as its authors call it")
+    dataset: str = _column("data set as its authors call it, or as --dataset does; else whose layout it is in")
     split: str = _column("part of the data set, such as val")
     metric: str = _column("metric name, such as top1")
     unit: str = _column("percent or points")
@@ -57,6 +59,7 @@ class ResultRow:
     )
     high: float | None = _column("upper end of it")
     n: int = _column("samples that the metric is over")
+    subset: str = _column("samples scored of those in the split, where not all are: 300 of 5000", default="")
     bootstrap_draws: int | None = _column(
         "draws behind low and high, seeded by data_sha256; empty if Wilson's", default=None
     )

@@ -56,7 +56,7 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
@@ -295,6 +295,22 @@ class TaskAdapter(ABC):
     def taught(self, samples: Sequence[Sample]) -> int:
         """Items that fine-tuning on these samples has when none of them has to be left out."""
         return len(samples)
+
+    def official(self, split: str, samples: Sequence[Sample]) -> bool:
+        """Whether the samples of a whole split are the benchmark's own, and not another data set's in its layout.
+
+        They are where there are as many as in the official split, or where it has no official size; tasks whose ids
+        say more ask for those.
+        """
+        return self.splits[split].size in (None, len(samples))
+
+    def subset(self, samples: Sequence[Sample], ids: Collection[str]) -> Sequence[Sample]:
+        """The samples with these ids, which can be scored without the others.
+
+        Raises:
+            InputError: they cannot; the message says which others it takes.
+        """
+        return chosen(samples, [index for index, sample in enumerate(samples) if sample.id in ids])
 
     def limited(self, samples: Sequence[Sample], limit: int) -> Sequence[Sample]:
         """`limit` samples evenly spaced: class folders are sorted, so the first ones would be one class."""

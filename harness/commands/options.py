@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+DATASET = "of the data for the rows, where they are not the benchmark's own"
+
 
 def add_experiment(parser: argparse.ArgumentParser) -> None:
     """What `harness.experiment.plan` takes, besides tasks and weights."""

@@ -12,6 +12,7 @@ HELP = "fine-tune, predict and score; the same command again goes on where it st
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("tasks", nargs="+", metavar="TASK", help="see `harness list tasks`, or a .py file")
     options.add_experiment(parser)
+    parser.add_argument("--dataset", metavar="NAME", help=options.DATASET)
     parser.add_argument("--weights", metavar="FILE", help="pretrained weights, .safetensors or official .pth")
     parser.add_argument(
         "--log", action="append", default=[], choices=("tensorboard", "wandb"), help="besides the local log files"
@@ -30,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> CommandOutput:
     from harness import experiment
 
-    given = options.experiment(args)
+    given = options.experiment(args) | {"dataset": args.dataset}
     validation = {"validate": args.validate, "validate_limit": args.validate_limit, "keep": args.keep}
     given["changes"] = given["changes"] + [f"{name}={value}" for name, value in validation.items() if value is not None]
     experiment.require(args.tasks, weights=args.weights, **given)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import argparse
 from dataclasses import asdict
 
+from harness.commands.options import DATASET
 from harness.output import CommandOutput, rows_table
 
 HELP = "score a predictions file against the annotations; needs no model"
@@ -20,6 +21,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--limit", type=int, metavar="N", help="as in the prediction")
     parser.add_argument("--results", metavar="FILE", help="a results.csv to add the rows to")
     parser.add_argument("--classes", metavar="FILE", help="a .csv for the metrics of single classes")
+    parser.add_argument(
+        "--replicates", metavar="FILE", help="an .npz for each metric at the bootstrap draws, to compare runs with"
+    )
+    parser.add_argument("--dataset", metavar="NAME", help=DATASET)
+    parser.add_argument(
+        "--subset", action="store_true", help="score the samples that are predicted; the row says how many they are"
+    )
     _show_forms(parser)
 
 
@@ -58,5 +66,8 @@ def run(args: argparse.Namespace) -> CommandOutput:
         limit=args.limit,
         results=args.results,
         classes=args.classes,
+        replicates=args.replicates,
+        dataset=args.dataset,
+        subset=args.subset,
     )
     return CommandOutput([asdict(row) for row in rows], rows_table(f"Scores of {', '.join(args.predictions)}", rows))

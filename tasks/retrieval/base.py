@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -163,6 +163,19 @@ class Retrieval(TaskAdapter):
             if "text" in sample.inputs and sample.annotation["image"] in kept
         ]
         return chosen(samples, [*images, *texts])
+
+    def subset(self, samples: Sequence[Sample], ids: Collection[str]) -> Sequence[Sample]:
+        """An image needs one of its texts at least, and a text its image."""
+        found = super().subset(samples, ids)
+        images, texts = _sides(found)
+        owners = {text.annotation["image"] for text in texts}
+        names = {image.id for image in images}
+        if alone := sorted(owners ^ names):
+            raise InputError(
+                f"{len(alone):,} images are predicted without a text of theirs, or texts without their image, such as "
+                f"of {alone[0]}. Recall takes both: predict them too, or leave these out."
+            )
+        return found
 
     def taught(self, samples: Sequence[Sample]) -> int:
         return sum("text" in sample.inputs for sample in samples)

@@ -15,6 +15,7 @@ from tasks.common.checking import compared, missing_images
 from tasks.common.reading import collector_paused, field, read_json
 from tasks.recipe import Recipe
 from tasks.vqa.annotations import (
+    HELD_OUT,
     LABELLED,
     QuestionSet,
     annotations_file,
@@ -212,6 +213,16 @@ class VQAv2(TaskAdapter):
         if not samples:
             raise InputError(f"Split {split} under {root} has no questions. Put the complete files there.")
         return samples
+
+    def official(self, split: str, samples: Sequence[Sample]) -> bool:
+        """By size, and where the split is made here by ids: those of COCO's images, of which no less are held out."""
+        if self.splits[split].size is not None:
+            return super().official(split, samples)
+        images = {sample.annotation["image"] for sample in samples}
+        return len(images) >= HELD_OUT and all(
+            isinstance(sample.annotation["image"], int) and int(sample.id) // 1000 == sample.annotation["image"]
+            for sample in samples
+        )
 
     def labels(self, root: Path) -> Vocabulary:
         """The answers to choose from."""
