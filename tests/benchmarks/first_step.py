@@ -21,6 +21,9 @@ Last figures:
 
     objects365, one process: 319 s of a core, most of it reading; 1.3 GiB mapped, 2.2 GiB resident with all
     libraries, 4.1 GiB at its highest. A worker's share was 4 MiB before it had looked at all samples.
+
+    Before annotations were kept in compact form (commit 573ee7a), sizes × 0.02, one process: coco 45 MiB and a worker
+    37 MiB, vqa 22 and 8, imagenet 26 and 5, captions 22 and 5, retrieval 24 and 7.
 """
 
 from __future__ import annotations

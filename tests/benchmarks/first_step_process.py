@@ -63,12 +63,14 @@ def main(task: str, data: str, workers: int, *changes: str) -> dict[str, float]:
     _import_the_rest(task)
     at_first, highest, began = memory("Pss"), _highest(), time.monotonic()
     adapter = experiment.adapter
-    train, test = experiment.samples(adapter.train_split), experiment.samples(experiment.splits[0])
+    split = experiment.splits[0] if hasattr(experiment, "splits") else experiment.split  # older versions
+    train, test = experiment.samples(adapter.train_split), experiment.samples(split)
     for samples in (train, test):
         _hash(provenance, experiment, samples)
-    labels = adapter.labels(experiment.data)
-    del labels
-    items = adapter.train_set(train, experiment.context)
+    if hasattr(adapter, "labels"):  # older versions read them where they are needed
+        adapter.labels(experiment.data)
+    context = experiment.context if hasattr(experiment, "context") else experiment.setting
+    items = adapter.train_set(train, context)
     seconds = time.monotonic() - began
     distributed.barrier()
     added = memory("Pss") - at_first
