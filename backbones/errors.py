@@ -1,15 +1,22 @@
-"""Errors that a user can mend: one paragraph that says what is wrong, where, and how to fix it."""
+"""Errors that a user can fix: one paragraph that says what is wrong, where, and how to fix it."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 class InputError(Exception):
-    """Data, weights or a machine that cannot be worked with. The message is the whole paragraph."""
+    """Data, weights or a machine that cannot be worked with. The message is the whole paragraph.
+
+    options: what to append to the same command so that it works; the command line prints the whole command.
+    """
 
     exit_code = 1
+
+    def __init__(self, text: str, *, options: Sequence[str] = ()) -> None:
+        super().__init__(text)
+        self.options = tuple(options)
 
 
 class AbsentError(InputError):

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, overload
 
-from harness import distributed, pictures, pipeline
-from harness.experiment import plan
+from harness import calls, distributed, pipeline
+from harness.experiment import Experiment, plan
 from harness.progress import track
 from leaderboards.rows import ResultRow
 from tasks import registry
@@ -33,13 +33,20 @@ def run(
         show: write pictures of that many predictions, for tasks that have them.
         options: see `harness.experiment.plan`.
     """
-    names = [tasks] if isinstance(tasks, str) else list(tasks)
-    experiments = [plan(name, out=out, **options) for name in names]  # every name is right before anything starts
-    for experiment in experiments:
-        pictures.require(experiment.adapter, count=show)
-    distributed.start()
+    experiments = planned(tasks, out=out, log=log, show=show, **options)
     results = Path(out) / RESULTS
     return [row for each in experiments for row in pipeline.run(each, results=results, log=log, show=show)]
+
+
+def planned(
+    tasks: str | Sequence[str], *, out: str | Path = "runs", log: Sequence[str] = (), show: int = 0, **options: Any
+) -> list[Experiment]:
+    """The experiments of a call of `run`, none of them started; every name is right then."""
+    names = [tasks] if isinstance(tasks, str) else list(tasks)
+    calls.require(names, log=log, show=show, **options)
+    experiments = calls.for_each(names, lambda name: plan(name, out=out, **options))
+    distributed.start()
+    return experiments
 
 
 @overload
@@ -66,9 +73,9 @@ def predict(
         show: write pictures of that many predictions of each split, for tasks that have them.
     """
     named = name or f"{backbone.replace('/', '-')}-{Path(weights).stem}"
-    experiment = plan(task, backbone=backbone, weights=weights, split=split, out=out, name=named, **options)
-    pictures.require(experiment.adapter, count=show)
-    distributed.start()
+    (experiment,) = planned(
+        task, backbone=backbone, weights=weights, split=split, out=out, name=named, show=show, **options
+    )
     paths = pipeline.predict(experiment, show=show)
     return paths[experiment.splits[0]] if split is None or isinstance(split, str) else list(paths.values())
 

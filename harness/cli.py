@@ -10,28 +10,27 @@ import sys
 import traceback
 from collections.abc import Sequence
 
-from backbones.errors import InputError
 from harness import cpu_runtime
 from harness.commands import COMMANDS
+from harness.messages import error_text
 from harness.output import CommandOutput
-from leaderboards.rows import ResultsError
 
 PIPE_WIDTH = 132  # columns
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status: 0 done, 1 not done, 2 wrong call."""
-    args = _parser().parse_args(arguments)
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    args = _parser().parse_args(words)
+    args.words = words
     try:
         # Libraries print; standard output is for the answer.
         with contextlib.redirect_stdout(sys.stderr):
             answer = args.run(args)
-    except (InputError, ResultsError) as error:
-        return _fail(args, str(error), error.exit_code)
     except KeyboardInterrupt:
         return _fail(args, "Interrupted. The same command goes on where it stopped.", 130)
     except Exception as error:
-        return _fail(args, _unexpected(error), 1)
+        return _fail(args, error_text(error, args), getattr(error, "exit_code", 1))
     finally:
         _leave_processes()
     _print(answer, as_json=args.json)
@@ -86,18 +85,6 @@ def _fail(args: argparse.Namespace, text: str, status: int) -> int:
     if args.json:
         print(json.dumps({"error": text}, ensure_ascii=False))
     return status
-
-
-def _unexpected(error: Exception) -> str:
-    if type(error).__name__ == "OutOfMemoryError":
-        return (
-            "The GPU's memory is used up. Take smaller pieces (--set micro_batch=…, the effective batch stays) or "
-            "--set checkpoint_activations=true, and run the same command again."
-        )
-    first = str(error).strip().splitlines()[0] if str(error).strip() else ""
-    return (
-        f"Unexpected {type(error).__name__}: {first} Run again with --debug for the traceback; nothing written is lost."
-    )
 
 
 def _leave_processes() -> None:

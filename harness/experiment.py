@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import backbones
 import tasks
@@ -20,8 +20,6 @@ from tasks.recipe import Recipe, changed
 
 if TYPE_CHECKING:
     from mmengine.model import BaseModel
-
-T = TypeVar("T")
 
 OFFICIAL_TOKENIZER = "beit3.spm"
 
@@ -145,7 +143,7 @@ def plan(
         UsageError: an unknown name, or an option that does not fit.
         InputError: there is no data folder or no weights file.
     """
-    chosen = _resolve(
+    chosen = resolve(
         task,
         backbone=backbone,
         data=data,
@@ -179,38 +177,8 @@ def plan(
     )
 
 
-def require(names: Sequence[str], **options: Any) -> None:
-    """Check a call as far as that is possible without PyTorch, which takes seconds to import.
-
-    Args:
-        options: those of `plan`.
-
-    Raises:
-        InputError: what `plan` raises, of all tasks that are refused.
-    """
-    known = ("backbone", "data", "weights", "tokenizer", "recipe", "changes", "split", "limit")
-    _for_each(names, lambda name: _resolve(name, **{key: options[key] for key in known if key in options}))
-
-
-def _for_each(names: Sequence[str], make: Callable[[str], T]) -> list[T]:
-    """Make something of each task, or raise an error that says which tasks are refused and why."""
-    made, refused = [], {}
-    for name in names:
-        try:
-            made.append(make(name))
-        except InputError as error:
-            refused[name] = error
-    if not refused:
-        return made
-    first, *others = refused.values()
-    if len(names) == 1 or (len(refused) == len(names) and all(str(error) == str(first) for error in others)):
-        raise first
-    reasons = " ".join(f"{name}: {error}" for name, error in refused.items())
-    raise UsageError(f"Nothing was started, since {len(refused)} of {len(names)} tasks cannot be run so. {reasons}")
-
-
 @dataclass(frozen=True, kw_only=True)
-class _Resolved:
+class Resolved:
     """Choices that need neither PyTorch nor the data; fields as in `Experiment`."""
 
     adapter: TaskAdapter
@@ -224,7 +192,7 @@ class _Resolved:
     splits: tuple[str, ...]
 
 
-def _resolve(
+def resolve(
     task: str,
     *,
     backbone: str,
@@ -235,7 +203,8 @@ def _resolve(
     changes: Sequence[str] = (),
     split: str | Sequence[str] | None = None,
     limit: int | None = None,
-) -> _Resolved:
+) -> Resolved:
+    """Resolve what needs neither PyTorch nor the data; arguments and errors as of `plan`."""
     adapter = tasks.get(task)
     backbones.require(backbone)
     if adapter.needs_text and backbone.startswith(backbones.TIMM):
@@ -259,7 +228,7 @@ def _resolve(
         require_weights(weights)
     elif not altered.trains:
         raise UsageError(f"Recipe {altered.name} does not fine-tune: {task} needs --weights with backbone and head.")
-    return _Resolved(
+    return Resolved(
         adapter=adapter,
         weights=weights,
         tokenizer=_tokenizer(adapter, backbone, tokenizer, weights, folder),

@@ -6,24 +6,11 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 
-from backbones.errors import UsageError
 from harness.experiment import Experiment, limited
 from harness.predictions import read
 from harness.progress import note
 from harness.workdir import write_bytes
-from tasks.adapter import Sample, TaskAdapter
-
-
-def require(adapter: TaskAdapter, *, count: int) -> None:
-    """Check that so many pictures of a task can be asked for.
-
-    Raises:
-        UsageError: less than none, or some of a task that has none.
-    """
-    if count < 0:
-        raise UsageError(f"--show takes a number of pictures from 0, not {count}.")
-    if count and not adapter.pictures:
-        raise UsageError(f"Task {adapter.name} has no pictures of its predictions: leave --show out.")
+from tasks.adapter import Sample
 
 
 def write(experiment: Experiment, samples: Sequence[Sample], predictions: Path, folder: Path, *, count: int) -> None:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from mmengine.model import BaseModel
 
 from backbones import weights as weight_files
-from harness import distributed, origin, pictures, preflight, weight_report
+from harness import batch, distributed, origin, pictures, preflight, weight_report
 from harness.device import device, reset_peak_memory
 from harness.experiment import Experiment, limited
 from harness.fingerprint import Fingerprint, fingerprint
@@ -42,6 +42,7 @@ def run(experiment: Experiment, *, results: Path, log: Sequence[str], show: int)
     preflight.require(experiment, whole=True)
     read: Read = cache(experiment.samples)
     train = read(adapter.train_split) if experiment.recipe.trains else []
+    experiment = _fitted(experiment, train)
     tests = {split: read(split) for split in experiment.splits}
     wholes = distributed.decided(lambda: {split: _whole(experiment, split, test) for split, test in tests.items()})
     for split, test in tests.items():
@@ -87,6 +88,17 @@ def predict(experiment: Experiment, *, show: int) -> dict[str, Path]:
         stages.predict(experiment.weights)
         stages.show(count=show)
     return stages.targets
+
+
+def _fitted(experiment: Experiment, train: Sequence[Sample]) -> Experiment:
+    """The experiment with a batch that fits the samples that --limit leaves of the training split."""
+    if experiment.limit is None or not train:
+        return experiment
+    count = len(experiment.adapter.train_set(train, experiment.context))
+    fitting, notice = batch.fitted(experiment, samples=count, processes=distributed.world_size())
+    if notice:
+        note(f"{experiment.adapter.name}: {notice}")
+    return fitting
 
 
 def _announce(experiment: Experiment) -> None:
@@ -224,7 +236,7 @@ class _Stages:
 
     def show(self, *, count: int) -> None:
         """Write pictures of `count` predictions of each split."""
-        if count and distributed.rank() == 0:
+        if count and self.experiment.adapter.pictures and distributed.rank() == 0:
             for split, test in self.tests.items():
                 folder = self.work.folder / "pictures" / (split if len(self.tests) > 1 else "")
                 pictures.write(self.experiment, test, self.targets[split], folder, count=count)

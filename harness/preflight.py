@@ -9,9 +9,9 @@ from pathlib import Path
 import backbones
 from backbones.errors import InputError, UsageError
 from harness import distributed
+from harness.batch import accumulation
 from harness.experiment import Experiment
 from harness.progress import note
-from harness.training import accumulation
 from harness.workdir import fine_tuned
 from tasks.adapter import Sample, TaskAdapter
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import importlib.util
 import time
 import uuid
 from collections.abc import Mapping, Sequence
@@ -20,7 +19,8 @@ from safetensors.torch import load_file
 
 from backbones import weights
 from backbones.errors import InputError, UsageError
-from harness import distributed, provenance
+from harness import distributed, loggers, provenance
+from harness.batch import accumulation, require_enough
 from harness.cores import loader_workers
 from harness.device import describe, device, peak_memory, precision, reset_peak_memory
 from harness.hooks import Checkpoint, FiniteLoss, Schedule, ShowProgress, Validate
@@ -33,7 +33,6 @@ from harness.workdir import FINAL
 from tasks.recipe import Recipe
 
 LOG_EVERY = 20  # steps
-LOGGERS = {"tensorboard": ("TensorboardVisBackend", "tensorboard"), "wandb": ("WandbVisBackend", "wandb")}
 
 
 @dataclass(frozen=True)
@@ -42,23 +41,6 @@ class Trained:
 
     weights: Path
     seconds: float  # over all interrupted parts
-
-
-def accumulation(recipe: Recipe, *, processes: int) -> int:
-    """Batches per optimizer step, so that the effective batch is the recipe's.
-
-    Raises:
-        UsageError: the batch cannot be split that way.
-    """
-    at_once = recipe.micro_batch * processes
-    if recipe.batch_size % at_once:
-        fitting = [size for size in range(1, recipe.micro_batch + 1) if recipe.batch_size % (size * processes) == 0]
-        mend = f"Take --set micro_batch={fitting[-1]}." if fitting else "Change the number of processes."
-        raise UsageError(
-            f"The batch of {recipe.batch_size} is not a multiple of {recipe.micro_batch} samples × {processes} "
-            f"process(es). {mend}"
-        )
-    return recipe.batch_size // at_once
 
 
 def fine_tune(
@@ -87,6 +69,7 @@ def fine_tune(
         UsageError: a batch that does not fit.
     """
     processes = distributed.world_size()
+    require_enough(recipe, samples=len(items), processes=processes)
     parts = accumulation(recipe, processes=processes)
     batches = TrainBatches(
         len(items),
@@ -96,11 +79,6 @@ def fine_tune(
         rank=distributed.rank(),
         world_size=processes,
     )
-    if batches.steps_per_epoch == 0:
-        raise UsageError(
-            f"One batch of {recipe.batch_size} is more than the {len(items)} training samples. "
-            f"Take a smaller one: --set batch_size=… --set micro_batch=…"
-        )
     rates = recipe_schedule(recipe, steps_per_epoch=batches.steps_per_epoch)
     note(
         f"Effective batch {recipe.batch_size} = {recipe.micro_batch} per process × {processes} process(es) × "
@@ -284,10 +262,4 @@ def _shared(model: BaseModel) -> BaseModel | MMDistributedDataParallel:
 
 
 def _backends(log: Sequence[str]) -> list[dict]:
-    backends = [{"type": "LocalVisBackend"}]
-    for name in log:
-        kind, module = LOGGERS[name]
-        if importlib.util.find_spec(module) is None:
-            raise UsageError(f"--log {name} needs the package {module}: pip install 'multiway-harness[{name}]'.")
-        backends.append({"type": kind})
-    return backends
+    return [{"type": kind} for kind in ("LocalVisBackend", *(loggers.BACKENDS[name] for name in log))]

@@ -93,7 +93,7 @@ def _locked(
         lock = held.enter_context((folder / ".lock").open("w"))
     except OSError as error:
         raise InputError(
-            f"The output folder {folder} cannot be written ({error.strerror}). Mend its permissions or give another "
+            f"The output folder {folder} cannot be written ({error.strerror}). Fix its permissions or give another "
             "--out."
         ) from error
     try:
@@ -158,8 +158,9 @@ def _other_run(folder: Path, options: list[str], changes: list[str]) -> str:
 
 
 def _begun(folder: Path) -> bool:
-    """Check that a run left more in its folder than its intent: one that failed before leaves the folder to others."""
-    return any((folder / part).exists() for part in (CHECKPOINTS, PREDICTIONS))
+    """Check that a run left a checkpoint or predictions: one that failed before leaves its folder to others."""
+    checkpoints = [*folder.glob("*.safetensors"), *folder.glob(f"{CHECKPOINTS}/*.safetensors"), *folder.glob("*/*.pth")]
+    return bool(checkpoints) or any(path.is_file() for path in (folder / PREDICTIONS).rglob("*"))
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -180,6 +181,6 @@ def write_bytes(path: Path, content: bytes) -> None:
         move_into_place(partial, path)
     except OSError as error:
         raise InputError(
-            f"{path} cannot be written ({error.strerror}). Free some space or mend the permissions and run the same "
+            f"{path} cannot be written ({error.strerror}). Free some space or fix the permissions and run the same "
             "command again."
         ) from error

@@ -20,10 +20,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> CommandOutput:
-    from harness import experiment
+    from harness import calls
 
     chosen = options.experiment(args)
-    experiment.require([args.task], weights=args.weights, **chosen)
+    calls.require([args.task], weights=args.weights, show=args.show, **chosen)
     from harness import api  # imports PyTorch
 
     several = len(chosen["split"] or ()) > 1

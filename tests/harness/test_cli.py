@@ -125,6 +125,7 @@ def test_a_run_folder_is_not_taken_over_by_another_experiment(
     folder.mkdir(parents=True)
     (folder / "run.json").write_text(json.dumps({"run_id": "x", "started": "", "identity": {"task": "imagenet"}}))
     (folder / "checkpoints").mkdir()
+    (folder / "checkpoints" / "last.pth").touch()
     assert main(call(colours, tmp_path, "--name", "mine")) == 1
     text = told(capsys)
     assert "holds a run with another backbone" in text

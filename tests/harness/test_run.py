@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import importlib.util
 import json
 import os
 import shutil
@@ -21,7 +20,8 @@ from mmengine.registry import DefaultScope
 
 import backbones
 import harness
-from backbones import UsageError, weights
+from backbones import InputError, weights
+from harness import loggers
 from harness.experiment import plan
 from leaderboards import replicates
 from leaderboards.rows import ResultRow, read
@@ -330,6 +330,6 @@ def test_losses_go_to_tensorboard_when_asked_for(colours: Path, tmp_path: Path) 
 
 
 def test_a_logger_that_is_not_installed_is_told(colours: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(UsageError, match=r"pip install 'multiway-harness\[wandb\]'"):
+    monkeypatch.setattr(loggers.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(InputError, match=r"--log wandb needs the package wandb\. Install it: .*'wandb>=0\.18'"):
         harness.run("imagenet", backbone="multiway_nano", data=colours, out=tmp_path, changes=FAST, log=["wandb"])

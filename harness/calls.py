@@ -1,0 +1,63 @@
+"""Checks of a call that need neither the data nor PyTorch, which takes seconds to import."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from backbones.errors import InputError, UsageError
+from harness import loggers
+from harness.experiment import resolve
+from tasks import registry
+
+T = TypeVar("T")
+
+RESOLVED = ("backbone", "data", "weights", "tokenizer", "recipe", "changes", "split", "limit")
+
+
+def require(names: Sequence[str], *, log: Sequence[str] = (), show: int = 0, **options: Any) -> None:
+    """Check a call for all its tasks at once.
+
+    Args:
+        names: of the tasks.
+        log, show: see `harness.api.run`.
+        options: those of `harness.experiment.plan`.
+
+    Raises:
+        InputError: what `plan` raises, of all tasks that are refused; a logger that is not installed.
+        UsageError: pictures of tasks that have none.
+    """
+    for_each(names, lambda name: resolve(name, **{key: options[key] for key in RESOLVED if key in options}))
+    loggers.require(log)
+    _require_pictures(names, count=show)
+
+
+def _require_pictures(names: Sequence[str], *, count: int) -> None:
+    if count < 0:
+        raise UsageError(f"--show takes a number of pictures from 0, not {count}.")
+    if count and not any(registry.get(name).pictures for name in names):
+        drawn = ", ".join(name for name in registry.BUILT_IN if registry.get(name).pictures)
+        raise UsageError(
+            f"There are no pictures of {', '.join(names)}'s predictions, only of {drawn}: leave out --show."
+        )
+
+
+def for_each(names: Sequence[str], make: Callable[[str], T]) -> list[T]:
+    """Make something of each task.
+
+    Raises:
+        InputError: that of a task or of all; several in one that says which tasks are refused and why.
+    """
+    made, refused = [], {}
+    for name in names:
+        try:
+            made.append(make(name))
+        except InputError as error:
+            refused[name] = error
+    if not refused:
+        return made
+    first, *others = refused.values()
+    if len(names) == 1 or (len(refused) == len(names) and all(str(error) == str(first) for error in others)):
+        raise first
+    reasons = " ".join(f"{name}: {error}" for name, error in refused.items())
+    raise UsageError(f"Nothing was started, since {len(refused)} of {len(names)} tasks cannot be run so. {reasons}")
