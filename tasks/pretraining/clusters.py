@@ -6,7 +6,6 @@ Source: ClusterMIM (Du et al., ICLR 2024).
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -17,20 +16,11 @@ import backbones
 from backbones import weights
 from backbones.errors import InputError, UsageError
 from tasks.pretraining.kmeans import nearest, spherical_kmeans
+from tasks.pretraining.recipe import ClusterRecipe
 from tasks.pretraining.targets import CodeTarget
 from tasks.pretraining.teacher import HEAD, Teacher
-from tasks.recipe import Recipe
 
 KIND = "image_clusters"  # key in the metadata of a file
-
-
-@dataclass(frozen=True, kw_only=True)
-class ClusterRecipe(Recipe):
-    """Clustering of a teacher's features of `images` images; nothing is trained."""
-
-    codes: int = 1024
-    images: int = 4096
-    iterations: int = 20
 
 
 class ClusterTarget(CodeTarget):

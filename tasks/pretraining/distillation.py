@@ -6,7 +6,7 @@ The codes of an image have to be enough for a shallow decoder to predict the tea
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -18,29 +18,9 @@ from backbones.multiway import IMAGE, Layer
 from backbones.positions import PositionTable
 from tasks.common.step_loss import summed
 from tasks.pretraining.codebook import Codebook
+from tasks.pretraining.recipe import DistillationRecipe
 from tasks.pretraining.teacher import Teacher
 from tasks.pretraining.tokenizer import ImageTokenizer, encoder_config, task_layer
-from tasks.recipe import Recipe
-
-
-@dataclass(frozen=True, kw_only=True)
-class DistillationRecipe(Recipe):
-    """Training of an image tokenizer; `batch_size` counts images."""
-
-    codes: int = 8192
-    code_dim: int = 32
-    codebook_decay: float = 0.99
-    revive_below: float = 0.02  # ours: share of the mean hits below which a code dies and begins elsewhere; 0: never
-    commitment: float = 1.0  # weight of the encoder's distance to the codes
-    encoder_layers: int = 0  # 0: as many as the backbone has
-    decoder_layers: int = 3
-    smallest_crop: float = 0.08  # share of an image's area
-    flip: bool = True
-
-    @property
-    def split_alters(self) -> bool:
-        """Always: the codes move with each micro-batch."""
-        return True
 
 
 class Decoder(nn.Module):

@@ -1,4 +1,4 @@
-"""What masked data modelling can be told, each switch of the ablations among it."""
+"""Fields of the stages of pretraining, each switch of the ablations among them. Nothing here imports PyTorch."""
 
 from __future__ import annotations
 
@@ -15,7 +15,43 @@ Target = Literal["tokenizer", "kmeans", "pixels"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class MaskedDataRecipe(Recipe):
+class PretrainingRecipe(Recipe):
+    """Fields of every stage. `pair_files` is a pattern of the names of the files that pairs are read from.
+
+    starts_from: the stage (a recipe's name, run under the same --out) whose weights this one begins with where none
+        are given; empty: random weights.
+    """
+
+    ONLY_TRAINING: ClassVar[tuple[str, ...]] = ()
+
+    starts_from: str = ""
+    pair_files: str = "*"
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The kinds of data that the stage reads, of images, texts and pairs."""
+        raise NotImplementedError
+
+    def backbone_options(self) -> dict[str, Any]:
+        """Fields of `MultiwayConfig` that the recipe sets, besides image size and drop path."""
+        return {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ContrastiveRecipe(PretrainingRecipe):
+    """Image-text contrastive training of a dual encoder, after the masked stage (arXiv 2208.10442, Appendix A)."""
+
+    max_tokens: int = 64  # of a text, <s> and </s> included
+    smallest_crop: float = 0.5  # share of an image's area
+    color_jitter: float = 0.0
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        return ("pairs",)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaskedDataRecipe(PretrainingRecipe):
     """Masked data modelling of images, texts and image-text pairs (arXiv 2208.10442, section 2.2).
 
     `batch_size` and `micro_batch` count each kind of data for itself: a step of the paper's 6,144 samples, 2,048 of
@@ -41,8 +77,6 @@ class MaskedDataRecipe(Recipe):
     smallest_crop: float = 0.5  # share of an image's area
     color_jitter: float = 0.4  # brightness, contrast and saturation; 0: none
     flip: bool = True  # of images without a text; that of a pair would make "left" wrong
-
-    ONLY_TRAINING: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -96,3 +130,40 @@ class MaskedDataRecipe(Recipe):
         if self.transformer == "standard":
             return {"experts": "standard", "attention": "shared", "vl_layers": 0}
         return {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistillationRecipe(PretrainingRecipe):
+    """Training of an image tokenizer; `batch_size` counts images."""
+
+    codes: int = 8192
+    code_dim: int = 32
+    codebook_decay: float = 0.99
+    revive_below: float = 0.02  # ours: share of the mean hits below which a code dies and begins elsewhere; 0: never
+    commitment: float = 1.0  # weight of the encoder's distance to the codes
+    encoder_layers: int = 0  # 0: as many as the backbone has
+    decoder_layers: int = 3
+    smallest_crop: float = 0.08  # share of an image's area
+    flip: bool = True
+
+    @property
+    def split_alters(self) -> bool:
+        """Always: the codes move with each micro-batch."""
+        return True
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        return ("images",)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClusterRecipe(PretrainingRecipe):
+    """Clustering of a teacher's features of `images` images; nothing is trained."""
+
+    codes: int = 1024
+    images: int = 4096
+    iterations: int = 20
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        return ("images",)
