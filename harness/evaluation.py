@@ -16,7 +16,7 @@ from harness.scoring import (
     score_file,
 )
 from harness.workdir import write_bytes
-from leaderboards import class_rows
+from leaderboards import class_rows, leaks
 from leaderboards import replicates as stored_replicates
 from leaderboards import rows as result_rows
 from leaderboards.rows import ResultRow
@@ -36,6 +36,7 @@ def score(
     replicates: str | Path | None = None,
     dataset: str | None = None,
     subset: bool = False,
+    trained_on: Sequence[str] = (),
 ) -> list[ResultRow]:
     """Score a predictions file of ours or of anyone's against the annotations; needs no model and no image.
 
@@ -46,6 +47,7 @@ def score(
         replicates: an .npz file for each metric at the bootstrap draws; see `leaderboards.replicates`.
         dataset: name of the data, where they are not the benchmark's own.
         subset: score the samples that have a prediction, and say in the rows how many of the split's they are.
+        trained_on: what the weights behind the predictions have seen, as TASK:SPLIT texts.
     """
     adapter = registry.get(task)
     files = [Path(file) for file in ([predictions] if isinstance(predictions, str | Path) else predictions)]
@@ -56,6 +58,7 @@ def score(
             "file, in the same order."
         )
     scores = Scores()
+    seen = leaks.parsed(trained_on, registry.names())
     for file, of in zip(files, splits, strict=True):
         if not adapter.split(of).labels:
             raise UsageError(
@@ -69,7 +72,9 @@ def score(
         samples = limited(adapter, whole, limit)
         if subset:
             samples = predicted_subset(file, adapter, samples)
-        scores += score_file(file, adapter, samples, root=root, split=of, dataset=name, whole=len(whole))
+        scores += score_file(
+            file, adapter, samples, root=root, split=of, dataset=name, whole=len(whole), trained_on=seen
+        )
     if classes is not None:
         if not scores.classes:
             raise UsageError(f"Task {task} has no metrics of single classes: leave --classes out.")

@@ -15,6 +15,7 @@ from backbones.files import require_weights
 from backbones.tokenizer import Tokenizer
 from harness.choice import agreed_size, choose
 from harness.progress import note
+from leaderboards import leaks
 from tasks.adapter import Sample, TaskAdapter, TaskContext
 from tasks.recipe import Recipe, changed
 
@@ -42,6 +43,7 @@ class Experiment:
     limit: int | None
     verify_images: bool
     dataset: str | None  # name of the data that was given
+    trained_on: tuple[str, ...]  # TASK:SPLIT that the given weights have seen, as the user declares
     folder: Path
 
     def samples(self, split: str) -> Sequence[Sample]:
@@ -119,6 +121,7 @@ def plan(
     limit: int | None = None,
     verify_images: bool = False,
     dataset: str | None = None,
+    trained_on: Sequence[str] = (),
     name: str | None = None,
 ) -> Experiment:
     """Resolve names and options into an experiment.
@@ -137,6 +140,7 @@ def plan(
         verify_images: read all image files first; rows have the hash of their contents, and a run's folder is told
             from another's by it and not by the files' times.
         dataset: name of the data for the rows, where they are not the benchmark's own.
+        trained_on: what the weights have seen, as TASK:SPLIT texts; see `leaderboards.leaks`.
         name: of the run's folder; backbone and seed when not given.
 
     Raises:
@@ -173,6 +177,7 @@ def plan(
         limit=limit,
         verify_images=verify_images,
         dataset=dataset,
+        trained_on=leaks.parsed(trained_on, tasks.names()),
         folder=Path(out) / adapter.name / folder_name,
     )
 

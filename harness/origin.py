@@ -7,6 +7,7 @@ that is made with it, wherever that happens.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from harness.device import describe, device, peak_memory, prediction_precision
 from harness.experiment import Experiment
 from harness.fingerprint import Fingerprint
 from harness.inference import Predicted
+from leaderboards import leaks
 from leaderboards.rows import TRAINED
 
 
@@ -30,8 +32,10 @@ def of_training(experiment: Experiment, *, weights_sha256: str, data: Fingerprin
         data: of the training samples.
     """
     recipe = experiment.recipe
+    taught = f"{experiment.adapter.name}:{experiment.adapter.train_split}"
     return {
         **_file(experiment.weights, weights_sha256),
+        "trained_on": " ".join(dict.fromkeys([*_seen(experiment, weights_sha256), taught])),
         "recipe": recipe.name,
         "recipe_altered": " ".join(experiment.altered),
         "recipe_sha256": provenance.recipe_sha256(recipe),
@@ -44,12 +48,29 @@ def of_training(experiment: Experiment, *, weights_sha256: str, data: Fingerprin
     }
 
 
-def of_weights(path: Path, sha256: str) -> dict[str, Any]:
-    """Row columns about the training of a file with backbone and head; only the file's own when it has none."""
-    trained = _trained(path) if path.suffix == ".safetensors" else {}
+def _seen(experiment: Experiment, weights_sha256: str) -> Sequence[str]:
+    """What the weights that a run starts from have seen: as declared, as stored in the file, or as known of it."""
+    if experiment.weights is None:
+        return experiment.trained_on
+    return _seen_by(experiment.weights, weights_sha256, _stored(experiment.weights), experiment.trained_on)
+
+
+def _seen_by(path: Path, sha256: str, stored: Mapping[str, Any], declared: Sequence[str]) -> Sequence[str]:
+    known = stored.get("trained_on", "").split() or leaks.declared(released(path), sha256)
+    return tuple(dict.fromkeys([*known, *declared]))
+
+
+def of_weights(path: Path, sha256: str, declared: Sequence[str] = ()) -> dict[str, Any]:
+    """Row columns about the training of a file with backbone and head; only the file's own when it has none.
+
+    Args:
+        declared: what it has seen besides, as TASK:SPLIT.
+    """
+    trained = _stored(path)
+    seen = {"trained_on": " ".join(_seen_by(path, sha256, trained, declared))}
     if "recipe" in trained:
-        return {**trained, "finetuned_sha256": sha256}
-    return {**_file(path, sha256), **trained}
+        return {**trained, **seen, "finetuned_sha256": sha256}
+    return {**_file(path, sha256), **trained, **seen}
 
 
 def of_prediction(experiment: Experiment, model: nn.Module, predicted: Predicted) -> dict[str, Any]:
@@ -81,8 +102,10 @@ def _file(path: Path | None, sha256: str) -> dict[str, str]:
     return {"weights": path.name, "weights_sha256": sha256, "released": released(path)}
 
 
-def _trained(path: Path) -> dict[str, Any]:
+def _stored(path: Path) -> dict[str, Any]:
     """Columns in the metadata of a safetensors file, and no others that someone may have put there."""
+    if path.suffix != ".safetensors":
+        return {}
     metadata = weight_files.metadata(path)
     try:
         columns = json.loads(metadata.get(provenance.TRAINED, "{}"))

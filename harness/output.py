@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -34,18 +34,25 @@ def plain(text: str) -> Callable[[Console], None]:
     return show
 
 
-def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Callable[[Console], None]:
-    """A rendering as a table that fits the console: cells wrap between words while that is enough."""
+def table(
+    title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, bold: Container[tuple[int, int]] = ()
+) -> Callable[[Console], None]:
+    """A rendering as a table that fits the console: cells wrap between words while that is enough.
+
+    Args:
+        bold: rows and columns of the cells that are emphasized.
+    """
 
     def show(console: Console) -> None:
         from rich import box
         from rich.table import Table
+        from rich.text import Text
 
         drawn = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
         for column, width in zip(columns, _widths([columns, *rows], console.width), strict=True):
             drawn.add_column(column, overflow="fold", width=width)
-        for row in rows:
-            drawn.add_row(*row)
+        for line, row in enumerate(rows):
+            drawn.add_row(*(Text(text, "bold") if (line, at) in bold else text for at, text in enumerate(row)))
         console.print(drawn, markup=False)
 
     return show
@@ -76,6 +83,8 @@ def _number(row: ResultRow) -> tuple[str, str]:
     if row.value is None:
         return "–", ""
     unit = "%" if row.unit == "percent" else row.unit
+    if row.low is None:  # a test server's
+        return f"{row.value:.3f} {unit}".replace(" ", NO_BREAK), ""
     return f"{row.value:.3f} {unit}".replace(" ", NO_BREAK), f"{row.low:.3f} – {row.high:.3f}".replace(" ", NO_BREAK)
 
 

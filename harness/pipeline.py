@@ -219,7 +219,7 @@ class _Stages:
     def _write_origin(self, split: str, model: BaseModel, weights: Path, predicted: Predicted) -> None:
         experiment = self.experiment
         columns = {
-            **origin.of_weights(weights, weight_files.sha256(weights)),
+            **origin.of_weights(weights, weight_files.sha256(weights), experiment.trained_on),
             "tokenizer_sha256": weight_files.sha256(experiment.tokenizer) if experiment.tokenizer else "",
             **origin.of_prediction(experiment, model, predicted),
             "run_id": self.work.run_id,

@@ -11,6 +11,7 @@ from typing import Any
 from backbones.errors import InputError, UsageError
 from harness import provenance
 from harness.predictions import exactly_once, read
+from leaderboards import leaks
 from leaderboards.class_rows import ClassRow
 from leaderboards.replicates import Replicates
 from leaderboards.rows import UNNAMED, ResultRow
@@ -77,6 +78,7 @@ def score_file(
     split: str,
     dataset: str,
     whole: int | None = None,
+    trained_on: Sequence[str] = (),
 ) -> Scores:
     """Score one predictions file: a row per metric, with 95% intervals.
 
@@ -87,6 +89,7 @@ def score_file(
         root: the task's data folder, which the samples are of.
         dataset: see `dataset_name`.
         whole: number of samples of the split; that of `samples` when not given.
+        trained_on: what the weights have seen besides what is known of them, as TASK:SPLIT.
 
     Raises:
         InputError: unreadable predictions, or not each sample once.
@@ -108,6 +111,7 @@ def score_file(
         "run_id": run_id,
         **origin_of(path),
     }
+    common |= _leak(common, [*common.get("trained_on", "").split(), *trained_on])
     scores = Scores()
     available = [one for one in measurements if not one.unavailable]
     drawn = dict(zip(available, bootstrap.replicates(available, seed=bootstrap.seed_of(data_sha256)), strict=True))
@@ -125,6 +129,13 @@ def score_file(
         if one in drawn:
             scores.replicates.append(_replicates(row, drawn[one]))
     return scores
+
+
+def _leak(common: dict[str, Any], trained_on: Sequence[str]) -> dict[str, str]:
+    """The columns about training data that the split may be part of."""
+    seen = trained_on or leaks.declared(common.get("released", ""), common.get("weights_sha256", ""))
+    seen = tuple(dict.fromkeys(seen))
+    return {"trained_on": " ".join(seen), "leak": leaks.overlap(common["task"], common["split"], seen)}
 
 
 def read_predictions(

@@ -18,10 +18,11 @@ _LATEX = str.maketrans(
     {
         "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
         "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "–": "--", "±": r"$\pm$",
+        "▸": r"$\triangleright$", "≈": r"$\approx$", "→": r"$\rightarrow$", "≥": r"$\geq$", "≤": r"$\leq$",
     }
 )  # fmt: skip
 # Also what opens an image, a link, code, emphasis or HTML.
-_MARKDOWN = str.maketrans({mark: f"\\{mark}" for mark in "\\|*_`[]<>"} | {"\n": " ", "\r": " "})
+MARKDOWN = str.maketrans({mark: f"\\{mark}" for mark in "\\|*_`[]<>"} | {"\n": " ", "\r": " "})
 
 
 def is_missing(value: Any) -> bool:
@@ -55,7 +56,7 @@ def markdown(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A GitHub table of texts; characters of markdown in them are escaped."""
     lines = [columns, ["---"] * len(columns), *rows]
     return "".join(
-        "| " + " | ".join(text if number == 1 else text.translate(_MARKDOWN) for text in line) + " |\n"
+        "| " + " | ".join(text if number == 1 else text.translate(MARKDOWN) for text in line) + " |\n"
         for number, line in enumerate(lines)
     )
 

@@ -26,7 +26,8 @@ from leaderboards.spreadsheet import neutral, restored
 # 2: data_sha256 covers inputs, low and high follow from it, train_* and predict_* columns.
 # 3: low and high of a proportion of 0 or 100 percent are Wilson's; bootstrap_draws is empty there.
 # 4: dataset has a benchmark's name only where the samples are its own; subset.
-SCHEMA = 4
+# 5: trained_on, leak, server and receipt; values of test servers have no interval.
+SCHEMA = 5
 UNNAMED = "unnamed, in the layout of "  # `dataset` of data in a benchmark's layout that nobody has named begins so
 
 
@@ -67,6 +68,9 @@ class ResultRow:
     weights: str = _column("file that fine-tuning started from, or that predicted without it", default="")
     weights_sha256: str = _column("its sha256", default="")
     released: str = _column("the released BEiT-3 checkpoint whose name `weights` has", default="")
+    trained_on: str = _column(
+        "TASK:SPLIT of what the weights have seen, declared or known of released weights, joined by spaces", default=""
+    )
     finetuned_sha256: str = _column("of the fine-tuned file that predicted; empty when `weights` did", default="")
     parameters: int | None = _column("parameters of backbone and head", default=None)
     resolution: int | None = _column("image side in pixels", default=None)
@@ -97,6 +101,11 @@ class ResultRow:
     images_sha256: str = _column("of the split's image files, with --verify-images", default="")
     metric_version: int = _column("goes up when the same predictions would score differently")
     predictions_sha256: str = _column("of the predictions file")
+    leak: str = _column(
+        "why what the weights were trained on flatters the value; empty if it is not known to", default=""
+    )
+    server: str = _column("test server whose value was entered by hand; empty when the harness scored", default="")
+    receipt: str = _column("date and the server's own name of that submission", default="")
     package_version: str = _column("of the multiway-harness that scored")
     package_commit: str = _column("git commit of the package, '-dirty' with local changes; empty when installed")
     libraries: str = _column("versions of the libraries that move numbers, name=version joined by spaces")
@@ -115,8 +124,8 @@ class ResultRow:
 COLUMNS = tuple(column.name for column in fields(ResultRow))
 # What a fine-tuned file says of itself.
 TRAINED = (
-    "weights", "weights_sha256", "released", "recipe", "recipe_altered", "recipe_sha256", "recipe_deviations", "seed",
-    "selected", *(name for name in COLUMNS if name.startswith("train_")),
+    "weights", "weights_sha256", "released", "trained_on", "recipe", "recipe_altered", "recipe_sha256",
+    "recipe_deviations", "seed", "selected", *(name for name in COLUMNS if name.startswith("train_")),
 )  # fmt: skip
 # A file without one of these is not of ours.
 NEEDED = tuple(column.name for column in fields(ResultRow) if column.default is MISSING)

@@ -9,11 +9,11 @@ from harness.output import CommandOutput, table
 if TYPE_CHECKING:
     from rich.console import Console
 
-HELP = "list tasks, backbones or recipes"
+HELP = "list tasks, backbones, recipes or tables"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("what", nargs="?", choices=("tasks", "backbones", "recipes"), default="tasks")
+    parser.add_argument("what", nargs="?", choices=("tasks", "backbones", "recipes", "tables"), default="tasks")
     parser.add_argument("task", nargs="?", metavar="TASK", help="whose recipes; those of every task when not given")
 
 
@@ -24,7 +24,7 @@ def run(args: argparse.Namespace) -> CommandOutput:
         return _recipes(args.task)
     if args.task is not None:
         raise UsageError(f"`harness list {args.what}` has no TASK. Recipes of one: harness list recipes {args.task}.")
-    return _backbones() if args.what == "backbones" else _tasks()
+    return {"backbones": _backbones, "tables": _tables, "tasks": _tasks}[args.what]()
 
 
 def _tasks() -> CommandOutput:
@@ -123,3 +123,21 @@ def _backbones() -> CommandOutput:
         {name: asdict(c) for name, c in CONFIGS.items()},
         table("Backbones (and timm/NAME for tasks that see images only)", columns, rows),
     )
+
+
+def _tables() -> CommandOutput:
+    from leaderboards import published, tables
+
+    specs = [tables.load(name) for name in tables.names()]
+    counts = [sum(spec.selects(row) for row in published.rows()) for spec in specs]
+    rows = [(spec.name, spec.title, f"{count}") for spec, count in zip(specs, counts, strict=True)]
+    drawn = table("Tables", ("name", "title", "published numbers"), rows)
+
+    def show(console: Console) -> None:
+        drawn(console)
+        console.print(f"`harness table FILE` takes one of your own; these are in {tables.FOLDER}.", markup=False)
+
+    data = [
+        {"name": spec.name, "title": spec.title, "published": count} for spec, count in zip(specs, counts, strict=True)
+    ]
+    return CommandOutput(data, show)

@@ -25,6 +25,10 @@ def add_experiment(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--limit", type=int, metavar="N", help="N samples of each split, evenly spaced")
     parser.add_argument(
+        "--trained-on", action="append", default=[], metavar="TASK:SPLIT",
+        help="what the weights have seen; scores on it are marked as leaks; again for more of them",
+    )  # fmt: skip
+    parser.add_argument(
         "--verify-images", action="store_true", help="read all images first, and put the hash of them into the rows"
     )
 
@@ -39,5 +43,6 @@ def experiment(args: argparse.Namespace) -> dict[str, Any]:
     """The shared options as keywords."""
     names = (
         "backbone", "tokenizer", "data", "out", "name", "recipe", "changes", "split", "seed", "limit", "verify_images",
+        "trained_on",
     )  # fmt: skip
     return {name: getattr(args, name) for name in names}

@@ -28,6 +28,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--subset", action="store_true", help="score the samples that are predicted; the row says how many they are"
     )
+    parser.add_argument(
+        "--trained-on", action="append", default=[], metavar="TASK:SPLIT",
+        help="what the weights behind them have seen; scores on it are marked as leaks; again for more of them",
+    )  # fmt: skip
     _show_forms(parser)
 
 
@@ -69,5 +73,6 @@ def run(args: argparse.Namespace) -> CommandOutput:
         replicates=args.replicates,
         dataset=args.dataset,
         subset=args.subset,
+        trained_on=args.trained_on,
     )
     return CommandOutput([asdict(row) for row in rows], rows_table(f"Scores of {', '.join(args.predictions)}", rows))

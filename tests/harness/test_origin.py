@@ -56,6 +56,7 @@ def test_a_run_says_what_its_weights_were_trained_with(tuned: tuple[Path, Result
     final, row = tuned
     assert (row.recipe, row.recipe_altered, row.seed) == ("multiway_nano_imagenet", "image_size epochs batch_size", 4)
     assert (row.weights, row.released) == ("beit3_base_patch16_224.safetensors", "beit3_base_patch16_224")
+    assert (row.trained_on, row.leak) == ("coco_captioning:train imagenet:train", "")
     assert row.weights_sha256 == weights.sha256(final.parents[3] / row.weights)
     assert row.finetuned_sha256 == weights.sha256(final)
     assert (row.train_processes, row.train_micro_batch, row.train_steps) == (1, 4, 6)
