@@ -13,9 +13,9 @@ from leaderboards.tables import Column
 
 # What `reasons` reads of result rows, and what a table shows of them.
 COLUMNS = (
-    "task", "dataset", "split", "subset", "metric", "unit", "value", "low", "high", "n", "backbone", "weights", "weights_sha256", "released",
-    "trained_on", "parameters", "resolution", "recipe", "recipe_altered", "predict_altered", "seed", "data_sha256",
-    "metric_version", "server", "receipt", "leak", "started", "run_id",
+    "task", "dataset", "split", "subset", "metric", "unit", "value", "low", "high", "n", "backbone", "weights",
+    "weights_sha256", "released", "trained_on", "parameters", "resolution", "recipe", "recipe_altered",
+    "predict_altered", "seed", "data_sha256", "metric_version", "server", "receipt", "leak", "started", "run_id",
 )  # fmt: skip
 
 
