@@ -4,45 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from decimal import Decimal
 
 import pandas as pd
 
 from leaderboards import comparable
+from leaderboards.cells import NOT_PUBLISHED, NOT_RUN, Cell, Row, needs_server, number, unreleased
 from leaderboards.comparable import Benchmarks
+from leaderboards.overview import overview
 from leaderboards.published import PublishedRow
 from leaderboards.tables import Column, TableSpec, matches
-
-NOT_PUBLISHED = "not in the source"
-NOT_RUN = "not run"
-TIE = "≈"
-OWN = "▸"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Cell:
-    """What one place of a table shows.
-
-    text: the number as it is printed, or a text; empty where there is none.
-    value: the number.
-    best: no value of the column is better.
-    tie: the 95% interval holds the best value of the column's other rows.
-    missing: why there is no number.
-    """
-
-    text: str = ""
-    value: float | None = None
-    best: bool = False
-    tie: bool = False
-    missing: str = ""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Row:
-    """One row; own: it is the harness's."""
-
-    cells: tuple[Cell, ...]
-    own: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,8 +50,6 @@ def fill(spec: TableSpec, published: Iterable[PublishedRow], results: pd.DataFra
     selected = [row for row in published if spec.selects(row)]
     own = _own_rows(spec, selected, results, facts) if results is not None else None
     if spec.lines:
-        from leaderboards.overview import overview  # needs this module
-
         columns, texts, rows, notes = overview(spec, selected, _comparable(own), facts)
     else:
         columns, texts, rows, notes = _models(spec, selected, _comparable(own), facts)
@@ -143,12 +111,6 @@ def _models(
     notes = [unreleased(selected)]
     notes += [f"{older:,} older results of the same model are left out."] if older else []
     return columns, texts, tuple(rows), tuple(note for note in notes if note)
-
-
-def unreleased(rows: Iterable[PublishedRow]) -> str:
-    """A note on the models of BEiT-3's authors whose weights nobody has."""
-    names = dict.fromkeys(row.name for row in rows if row.model == "BEiT-3" and not row.released and row.size)
-    return f"Weights never released, so no run can repeat these rows: {', '.join(names)}." if names else ""
 
 
 def _published_lines(spec: TableSpec, selected: Sequence[PublishedRow]) -> list[tuple[str, list[PublishedRow | None]]]:
@@ -214,18 +176,6 @@ def _own_lines(spec: TableSpec, own: pd.DataFrame, digits: Sequence[int], facts:
     return [Row(cells=(Cell(text=label), *blank, *cells), own=True) for label, cells in lines.items()]
 
 
-def needs_server(column: Column, facts: Benchmarks) -> str:
-    """Why a split cannot be scored here; empty where it can."""
-    server = facts.servers.get((column.task, column.split))
-    return f"needs the test server ({server})" if server else ""
-
-
-def number(row: tuple, digits: int) -> str:
-    """A value with its 95% interval, where it has one."""
-    interval = "" if pd.isna(row.low) else f" ({row.low:.{digits}f}–{row.high:.{digits}f})"
-    return f"{row.value:.{digits}f}{interval}"
-
-
 def _intervals(own: pd.DataFrame | None) -> dict[tuple[str, float], tuple[float, float]]:
     if own is None:
         return {}
@@ -269,10 +219,3 @@ def _apart(own: pd.DataFrame) -> tuple[Apart, ...]:
         )
         for row in latest.itertuples()
     )
-
-
-def rounded(value: Decimal, digits: int) -> Decimal:
-    """A decimal with so many digits, halves away from zero as the papers round."""
-    from decimal import ROUND_HALF_UP
-
-    return value.quantize(Decimal(1).scaleb(-digits), ROUND_HALF_UP)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from leaderboards import render
-from leaderboards.board import OWN, TIE, Board, Cell, Row
+from leaderboards.board import Board
+from leaderboards.cells import OWN, TIE, Cell, Row
 
 LEGEND = (
     f"Bold: best of its column. {OWN}: result of this harness. {TIE}: its 95% interval holds the best of the others."

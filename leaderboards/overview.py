@@ -8,7 +8,7 @@ from decimal import Decimal
 import pandas as pd
 
 from backbones.errors import InputError
-from leaderboards.board import NOT_RUN, Cell, Row, needs_server, number, rounded, unreleased
+from leaderboards.cells import NOT_RUN, Cell, Row, needs_server, number, rounded, unreleased
 from leaderboards.comparable import Benchmarks
 from leaderboards.published import PublishedRow
 from leaderboards.tables import Column, Line, TableSpec, matches
