@@ -8,10 +8,9 @@ from __future__ import annotations
 from pathlib import PurePath
 
 _BASE, _LARGE = "beit3_base", "beit3_large"
-RELEASED = frozenset(
+PRETRAINED = frozenset(f"{size}{kind}_patch16_224" for size in (_BASE, _LARGE) for kind in ("", "_itc", "_indomain"))
+RELEASED = PRETRAINED | frozenset(
     {
-        # pretrained
-        *(f"{size}{kind}_patch16_224" for size in (_BASE, _LARGE) for kind in ("", "_itc", "_indomain")),
         # fine-tuned on ImageNet-1k, NLVR2, VQAv2, COCO captions, NoCaps, and for retrieval on COCO and Flickr30K
         *(
             f"{size}{kind}_patch16_{end}"

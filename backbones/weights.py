@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from backbones import pickles
 from backbones.arrays import read_arrays
+from backbones.config import CONFIGS
 from backbones.errors import InputError
 from backbones.files import move_into_place, require_weights
 from backbones.positions import UNUSED_ROWS
@@ -122,7 +123,7 @@ def load(model: nn.Module, path: str | Path, *, new_heads: bool = False) -> Load
         ],
     }
     if any(problems.values()):
-        raise InputError(_mismatch(path, problems))
+        raise _mismatch(path, problems, found=_size(state), wanted=_size(own), image_size=image_size)
     wanted = {name: tensor for name, tensor in state.items() if name in own and name not in ignored}
     model.load_state_dict({name.removeprefix(prefix): tensor for name, tensor in wanted.items()}, strict=False)
     return LoadReport(len(wanted), tuple(fresh), tuple(ignored), tuple(resized), image_size)
@@ -162,11 +163,39 @@ def _shape(tensor: Tensor) -> str:
     return "x".join(str(size) for size in tensor.shape) or "scalar"
 
 
-def _mismatch(path: str | Path, problems: dict[str, list[str]]) -> str:
-    lines = [f"The weights in {path} do not fit this model."]
+def _size(state: dict[str, Tensor]) -> tuple[int, int]:
+    """Layers and width of the transformer in a state dict; 0 where it has none of our names."""
+    layers = {name.split(".")[3] for name in state if name.startswith(TRUNK + "encoder.layers.")}
+    kernel = state.get(TRUNK + "vision_embed.proj.weight")
+    return len(layers), 0 if kernel is None else len(kernel)
+
+
+def _mismatch(
+    path: str | Path,
+    problems: dict[str, list[str]],
+    *,
+    found: tuple[int, int],
+    wanted: tuple[int, int],
+    image_size: int | None,
+) -> InputError:
+    """The error about a file of another model: how large it is comes first, then the names of its tensors."""
+    lines, options = [f"The weights in {path} do not fit this model."], ()
+    advice = "Use the checkpoint of this backbone and task, or name the backbone that the file belongs to."
+    if all(found) and all(wanted) and found != wanted:
+        lines = [
+            f"{Path(path).name} has {found[0]} layers of width {found[1]}, not {wanted[0]} of {wanted[1]}.",
+            f"The weights in {path} do not fit this model.",
+        ]
+        fitting = [name for name, config in CONFIGS.items() if (config.layers, config.dim) == found]
+        if fitting:
+            name = next((name for name in fitting if CONFIGS[name].image_size == image_size), fitting[0])
+            options = ("--backbone", name)
+            advice = f"Use {' '.join(options)}."
+            lines.insert(1, advice)
     for title, names in problems.items():
         if names:
             more = f" and {len(names) - 8} more" if len(names) > 8 else ""
             lines.append(f"{title.capitalize()} ({len(names)}): {', '.join(names[:8])}{more}.")
-    lines.append("Take the checkpoint of this backbone and task, or name the backbone that the file belongs to.")
-    return " ".join(lines)
+    if advice not in lines:
+        lines.append(advice)
+    return InputError(" ".join(lines), options=options)

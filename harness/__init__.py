@@ -5,6 +5,7 @@ from typing import Any
 
 __all__ = ["check", "doctor", "predict", "run", "score", "submit"]
 _HOMES = {
+    "check": "harness.checks:check",
     "doctor": "harness.doctor:examine",
     "score": "harness.evaluation:score",
     "submit": "harness.evaluation:submit",

@@ -12,10 +12,7 @@ from typing import Any, overload
 
 from harness import calls, distributed, pipeline
 from harness.experiment import Experiment, plan
-from harness.progress import track
 from leaderboards.rows import ResultRow
-from tasks import registry
-from tasks.adapter import Finding
 
 RESULTS = "results.csv"
 
@@ -64,7 +61,7 @@ def predict(
     show: int = 0,
     **options: Any,
 ) -> Path | list[Path]:
-    """Predict with fine-tuned weights, ours or official ones; returns the predictions file.
+    """Predict with fine-tuned weights, ours or official ones; returns the predictions file. It scores nothing.
 
     Every tensor of backbone and head must be in the file. For options see `harness.experiment.plan`.
 
@@ -72,19 +69,17 @@ def predict(
         split: one, or several, for which the files are returned in the same order.
         show: write pictures of that many predictions of each split, for tasks that have them.
     """
-    named = name or f"{backbone.replace('/', '-')}-{Path(weights).stem}"
-    (experiment,) = planned(
-        task, backbone=backbone, weights=weights, split=split, out=out, name=named, show=show, **options
+    experiment = planned_prediction(
+        task, backbone=backbone, weights=weights, split=split, out=out, name=name, show=show, **options
     )
-    paths = pipeline.predict(experiment, show=show)
+    paths, _ = pipeline.predict(experiment, show=show)
     return paths[experiment.splits[0]] if split is None or isinstance(split, str) else list(paths.values())
 
 
-def check(tasks: str | Sequence[str], *, data: str | Path, decode: bool = False) -> dict[str, list[Finding]]:
-    """What each task finds in its data folder; `decode` opens every image too."""
-    names = [tasks] if isinstance(tasks, str) else list(tasks)
-    found = {}
-    for name in names:
-        adapter = registry.get(name)
-        found[name] = adapter.check(adapter.data_folder(Path(data)), decode=decode, progress=track)
-    return found
+def planned_prediction(
+    task: str, *, backbone: str, weights: str | Path, name: str | None = None, **options: Any
+) -> Experiment:
+    """The experiment of a call of `predict`, not started; its folder is named after backbone and weights."""
+    named = name or f"{backbone.replace('/', '-')}-{Path(weights).stem}"
+    (experiment,) = planned(task, backbone=backbone, weights=weights, name=named, **options)
+    return experiment

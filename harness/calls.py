@@ -42,6 +42,21 @@ def _require_pictures(names: Sequence[str], *, count: int) -> None:
         )
 
 
+def require_truth(task: str, splits: Sequence[str] | None) -> None:
+    """Check that one of the splits can be scored here.
+
+    Raises:
+        UsageError: the truth of none of them is public.
+    """
+    adapter = registry.get(task)
+    names = splits or [adapter.eval_split]
+    if not any(adapter.split(name).labels for name in names):
+        raise UsageError(
+            f"The truth of {task}'s split {names[0]} is not public ({adapter.split(names[0]).server} scores it). Leave "
+            f"out --score; `harness submit {task}` writes the server's file afterwards."
+        )
+
+
 def for_each(names: Sequence[str], make: Callable[[str], T]) -> list[T]:
     """Make something of each task.
 

@@ -216,22 +216,20 @@ def resolve(
         raise UsageError(f"Task {task} needs a text encoder, which {backbone} lacks. Use a Multiway backbone.")
     weights = Path(weights) if weights else None
     base, notices = choose(adapter, backbone=backbone, weights=weights, given=recipe)
-    altered = changed(base, changes)
+    altered = _changed(task, base, changes)
     by_hand = frozenset(change.partition("=")[0] for change in changes)
     notices += agreed_size(backbone, altered, by_hand="image_size" in by_hand, recipes=adapter.recipes)
     notices += _implied(altered, [name for name in altered.differs_from(base) if name not in by_hand])
     splits = _splits(adapter, split)
     if limit is not None and limit < 1:
         raise UsageError(f"--limit is a number of samples from 1, not {limit}.")
-    if not Path(data).is_dir():
-        raise InputError(
-            f"There is no folder {data}. --data is the task's data folder, or the one above it; "
-            f"`harness toy {data}` draws a practice set there."
-        )
+    require_folder(Path(data))
     folder = adapter.data_folder(Path(data))
     if weights is not None:
         require_weights(weights)
-    elif not altered.trains:
+    elif altered.trains:
+        notices += (f"No --weights: {backbone} is fine-tuned from random values, without pretraining",)
+    else:
         raise UsageError(f"Recipe {altered.name} does not fine-tune: {task} needs --weights with backbone and head.")
     return Resolved(
         adapter=adapter,
@@ -244,6 +242,33 @@ def resolve(
         notices=notices,
         splits=splits,
     )
+
+
+def require_folder(data: Path) -> None:
+    """Check that there is a data folder.
+
+    Raises:
+        InputError: there is none.
+    """
+    if not data.is_dir():
+        raise InputError(
+            f"There is no folder {data}. --data is the task's data folder, or the one above it; "
+            f"`harness toy {data}` draws a practice set there."
+        )
+
+
+def _changed(task: str, base: Recipe, changes: Sequence[str]) -> Recipe:
+    """The recipe with changes; for one that does not fine-tune, an error that says so where a length was given."""
+    try:
+        return changed(base, changes)
+    except UsageError as error:
+        lengths = [change for change in changes if change.partition("=")[0] in ("epochs", "steps")]
+        if base.trains or not lengths:
+            raise
+        raise UsageError(
+            f"Task {task} does not fine-tune with recipe {base.name}: the given weights predict as they are. Leave out "
+            f"--set {' --set '.join(lengths)}."
+        ) from error
 
 
 def _backbone_options(adapter: TaskAdapter, backbone: str, recipe: Recipe) -> dict[str, Any]:

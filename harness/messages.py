@@ -40,11 +40,11 @@ def _repaired(args: Namespace, options: Sequence[str], task: str | None) -> str:
     words, others = list(args.words), set(getattr(args, "tasks", ())) - {task} if task else set()
     if not options or "WORLD_SIZE" in os.environ or any(words.count(other) != 1 for other in others):
         return ""
-    return shlex.join([*_program(), *(word for word in words if word not in others), *options])
+    return shlex.join([*program(), *(word for word in words if word not in others), *options])
 
 
-def _program() -> list[str]:
-    """How this program was started."""
+def program() -> list[str]:
+    """The words that start this program as it was started."""
     started = Path(sys.argv[0])
     if started.name == "__main__.py":
         return [sys.executable, "-m", "harness"]

@@ -64,13 +64,30 @@ def _widths(rows: Sequence[Sequence[str]], available: int) -> list[int]:
 
     cells = list(zip(*rows, strict=True))
     widths = [max(map(cell_len, column)) for column in cells]
-    words = [max((cell_len(word) for cell in column for word in cell.split(" ")), default=0) for column in cells]
+    words = [_longest_word(column) for column in cells]
     available -= _between(len(widths))
     for floors in (words, [1] * len(widths)):
         while sum(widths) > available and any(width > floor for width, floor in zip(widths, floors, strict=True)):
             _, widest = max((width, n) for n, width in enumerate(widths) if width > floors[n])
             widths[widest] -= 1
     return widths
+
+
+def side_by_side(first: Sequence[str], others: Sequence[Sequence[str]], width: int) -> list[Sequence[Sequence[str]]]:
+    """Divide columns among tables that each begin with the column `first`, so that no word in them is broken."""
+    tables: list[list[Sequence[str]]] = [[]]
+    for column in others:
+        words = [_longest_word(cells) for cells in (first, *tables[-1], column)]
+        if tables[-1] and sum(words) + _between(len(words)) > width:
+            tables.append([])
+        tables[-1].append(column)
+    return tables
+
+
+def _longest_word(cells: Sequence[str]) -> int:
+    from rich.cells import cell_len
+
+    return max((cell_len(word) for cell in cells for word in cell.split(" ")), default=0)
 
 
 def _between(columns: int) -> int:

@@ -39,12 +39,12 @@ def run(experiment: Experiment, *, results: Path, log: Sequence[str], show: int)
     """
     adapter = experiment.adapter
     _announce(experiment)
-    preflight.require(experiment, whole=True)
+    preflight.require(experiment, whole=True, scores=True)
     read: Read = cache(experiment.samples)
     train = read(adapter.train_split) if experiment.recipe.trains else []
     experiment = _fitted(experiment, train)
     tests = {split: read(split) for split in experiment.splits}
-    wholes = distributed.decided(lambda: {split: _whole(experiment, split, test) for split, test in tests.items()})
+    wholes = _wholes(experiment, tests)
     for split, test in tests.items():
         preflight.require_no_leak(experiment, split, train=train, test=test)
     preflight.require_space(experiment, samples=sum(len(test) for test in tests.values()))
@@ -69,16 +69,27 @@ class _Whole(NamedTuple):
     whole: int
 
 
+def _wholes(experiment: Experiment, tests: Mapping[str, Sequence[Sample]]) -> dict[str, _Whole]:
+    return distributed.decided(lambda: {split: _whole(experiment, split, test) for split, test in tests.items()})
+
+
 def _whole(experiment: Experiment, split: str, samples: Sequence[Sample]) -> _Whole:
     adapter = experiment.adapter
     every = samples if experiment.limit is None else adapter.samples(experiment.data, split)
     return _Whole(dataset_name(adapter, split, every, given=experiment.dataset), len(every))
 
 
-def predict(experiment: Experiment, *, show: int) -> dict[str, Path]:
-    """Predict with the experiment's weights; returns the predictions file of each split."""
+def predict(
+    experiment: Experiment, *, show: int, results: Path | None = None
+) -> tuple[dict[str, Path], list[ResultRow]]:
+    """Predict with the experiment's weights; returns the predictions file of each split, and rows.
+
+    Args:
+        show: see `harness.api.predict`.
+        results: file that the rows are added to; without one nothing is scored.
+    """
     _announce(experiment)
-    preflight.require(experiment, whole=False)
+    preflight.require(experiment, whole=False, scores=results is not None)
     tests = {split: experiment.samples(split) for split in experiment.splits}
     preflight.require_space(experiment, samples=sum(len(test) for test in tests.values()), whole=False)
     prints = _fingerprints(experiment, tests)
@@ -87,7 +98,8 @@ def predict(experiment: Experiment, *, show: int) -> dict[str, Path]:
         stages = _Stages(experiment, work, tests, prints)
         stages.predict(experiment.weights)
         stages.show(count=show)
-    return stages.targets
+        rows = [] if results is None else stages.score(results, _wholes(experiment, tests))
+    return stages.targets, rows
 
 
 def _fitted(experiment: Experiment, train: Sequence[Sample]) -> Experiment:

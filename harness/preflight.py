@@ -22,11 +22,12 @@ CHECKPOINT_COPIES = 2 * 3
 EMA_COPIES = 2
 
 
-def require(experiment: Experiment, *, whole: bool) -> None:
+def require(experiment: Experiment, *, whole: bool, scores: bool) -> None:
     """Check what does not need the data, before they are read and before there is a folder.
 
     Args:
-        whole: whether the run fine-tunes and scores, not only predicts.
+        whole: whether the run fine-tunes, and does not only predict.
+        scores: whether the predictions are scored too.
 
     Raises:
         InputError: a tool or a tokenizer is missing or wrong.
@@ -36,7 +37,7 @@ def require(experiment: Experiment, *, whole: bool) -> None:
     experiment.read_tokenizer()
     if whole and experiment.recipe.trains and not distributed.decided(fine_tuned(experiment.folder).exists):
         accumulation(experiment.recipe, processes=distributed.world_size())
-    if whole and any(adapter.split(split).labels for split in experiment.splits):
+    if scores and any(adapter.split(split).labels for split in experiment.splits):
         for obstacle in distributed.decided(adapter.scoring_obstacles):
             note(f"{adapter.name}: {obstacle}")
 

@@ -9,6 +9,7 @@ from torch import nn
 
 from backbones import weights
 from backbones.errors import InputError
+from backbones.released import PRETRAINED, released
 from backbones.weights import LoadReport
 from harness.progress import note
 from tasks.recipe import Recipe
@@ -32,6 +33,11 @@ def load_to_predict(model: nn.Module, path: Path, recipe: Recipe, *, resize: boo
     if report.resized and not resize:
         raise InputError(_other_size(report, path, recipe))
     _report(report, model, path, recipe)
+    if recipe.trains and released(path) in PRETRAINED:
+        note(
+            f"  {path.name} is a pretrained file, and nothing in it was fine-tuned for {recipe.name}: the score will "
+            "not be a fine-tuned model's (`harness run` fine-tunes first)"
+        )
 
 
 def _other_size(report: LoadReport, path: Path, recipe: Recipe) -> str:

@@ -57,6 +57,7 @@ from __future__ import annotations
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
@@ -138,7 +139,8 @@ class Finding(NamedTuple):
     """One thing that `check` has to say about a data folder."""
 
     ok: bool
-    text: str  # what is there, or what is wrong and how to mend it
+    text: str  # what is there, or what is wrong and how to fix it
+    absent: bool = False  # nothing is there, and nothing is wrong with that
 
 
 class TaskAdapter(ABC):
@@ -315,6 +317,16 @@ class TaskAdapter(ABC):
     def limited(self, samples: Sequence[Sample], limit: int) -> Sequence[Sample]:
         """`limit` samples evenly spaced: class folders are sorted, so the first ones would be one class."""
         return chosen(samples, [index * len(samples) // limit for index in range(limit)])
+
+    def only(self, splits: Sequence[str]) -> TaskAdapter:
+        """A copy that knows some of the splits alone, so that `check` looks at no others.
+
+        Raises:
+            UsageError: unknown split.
+        """
+        some = copy(self)
+        some.splits = {name: self.split(name) for name in splits}
+        return some
 
     def split(self, name: str) -> Split:
         """A split by name.

@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from harness.output import CommandOutput, table
+from harness.output import CommandOutput, side_by_side, table
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -84,15 +84,13 @@ def _recipes(task: str | None) -> CommandOutput:
 def _show_recipes(task: str, recipes: Mapping[str, Mapping[str, Any]]) -> Callable[[Console], None]:
     """A rendering of a task's recipes: their fields side by side, then where they are from and differ from that."""
     described = ("name", "source", "deviations")
-    rows = [
-        (name, *(_value(recipe[name]) for recipe in recipes.values()))
-        for name in next(iter(recipes.values()))
-        if name not in described
-    ]
-    fields = table(f"Recipes of {task}", ("field", *recipes), rows)
+    fields = [name for name in next(iter(recipes.values())) if name not in described]
+    columns = [(key, *(_value(recipe[name]) for name in fields)) for key, recipe in recipes.items()]
 
     def show(console: Console) -> None:
-        fields(console)
+        for some in side_by_side(("field", *fields), columns, console.width):
+            head, *rows = zip(("field", *fields), *some, strict=True)
+            table(f"Recipes of {task}", head, rows)(console)
         for key, recipe in recipes.items():
             console.print(f"{key} ({recipe['name']}): {recipe['source']}", markup=False)
             for deviation in recipe["deviations"]:
@@ -105,7 +103,7 @@ def _show_recipes(task: str, recipes: Mapping[str, Mapping[str, Any]]) -> Callab
 def _value(value: Any) -> str:
     """A field's value; tuples without spaces, and numbers in them with four digits at most."""
     if isinstance(value, tuple):
-        return ",".join(map(_value, value)) or "()"
+        return ", ".join(map(_value, value)) or "()"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 

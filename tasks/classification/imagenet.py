@@ -61,7 +61,8 @@ class ImageNet(TaskAdapter):
             progress=progress,
         )
         has_real = (root / REAL_FILE).is_file()
-        findings.append(Finding(True, f"ReaL labels: {'found' if has_real else f'no {REAL_FILE}, so no real_top1'}"))
+        real = "found" if has_real else f"no {REAL_FILE}, so no real_top1"
+        findings.append(Finding(True, f"ReaL labels: {real}", absent=not has_real))
         return findings
 
     def samples(self, root: Path, split: str) -> Packed:

@@ -1,4 +1,4 @@
-"""What a data folder holds, told split by split."""
+"""Findings about a data folder, split by split."""
 
 from __future__ import annotations
 
@@ -35,12 +35,13 @@ def check_splits(
             # Without truth a split is of use for the server's file only.
             optional = "" if facts.labels else f"{split}, for {facts.server} only: "
             ok = not facts.labels or (facts.optional and isinstance(error, AbsentError))
-            findings.append(Finding(ok, f"{optional}{error}"))
+            findings.append(Finding(ok, f"{optional}{error}", absent=ok))
             continue
         findings += [Finding(True, f"{split}: {text}") for text in (describe(split, samples), *notes(split, samples))]
         paths = [root / path for sample in samples for path in images(sample)]
         if facts.optional and not any(path.is_file() for path in paths):
-            findings.append(Finding(True, f"{split}: its images are not there. They are needed for this split only."))
+            text = f"{split}: its images are not there. They are needed for this split only."
+            findings.append(Finding(True, text, absent=True))
         else:
             findings += missing_images(paths, split, decode=decode, progress=progress)
     return findings

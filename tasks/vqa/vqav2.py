@@ -155,7 +155,8 @@ class VQAv2(TaskAdapter):
 
     def check(self, root: Path, *, decode: bool, progress: Progress) -> list[Finding]:
         findings = []
-        for part in OFFICIAL_SIZES:
+        parts = {part for split in self.splits for part in PARTS[split]}
+        for part in (part for part in OFFICIAL_SIZES if part in parts):
             findings += self._check_part(root, part, decode=decode, progress=progress)
         for split in self.splits:
             if not _has_parts(root, split) and _has_indexes(root, split):
@@ -170,7 +171,8 @@ class VQAv2(TaskAdapter):
         file = questions_file(root, part)
         if not file.is_file():
             needed = part in LABELLED and not any(root.glob("vqa.*.jsonl"))
-            return [Finding(not needed, f"{part}: {file} is absent{'. Put it there.' if needed else ''}")]
+            text = f"{part}: {file} is absent{'. Put it there.' if needed else ''}"
+            return [Finding(not needed, text, absent=not needed)]
         try:
             found = read_part(root, part)
         except InputError as error:

