@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -192,7 +192,10 @@ def image_sample(image: str, path: str, captions: Sequence[str] | None, *, where
 
 def references(file: Path) -> dict[str, list[str]]:
     """Captions by image id, of a file in the form of COCO's caption annotations."""
-    content = read_json(file, what="reference captions")
+    return _captions_by_image(read_json(file, what="reference captions"), file)
+
+
+def _captions_by_image(content: Any, file: Path) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for row in field(content, "annotations", where=str(file)):
         where = f"{file}, annotation {row.get('id', '?')}"
@@ -216,6 +219,25 @@ def listed_images(file: Path, folder: str, captions: Mapping[str, Sequence[str]]
         facts = {"domain": row["domain"]} if "domain" in row else {}
         samples.append(image_sample(image, path, of_image, where=where, **facts))
     return samples
+
+
+def referenced_images(file: Path, path_of: Callable[[Any], str]) -> list[Sample]:
+    """Images to describe, of a file in the form of COCO's caption annotations, in the order of its list of images.
+
+    Where that list is empty or absent, they are those that have captions.
+
+    Args:
+        path_of: row of an image -> its path relative to the data folder.
+    """
+    content = read_json(file, what="reference captions")
+    captions = _captions_by_image(content, file)
+    rows = content.get("images") or [{"id": image} for image in captions]
+    where = str(file)
+    ids = [str(field(row, "id", where=where)) for row in rows]
+    return [
+        image_sample(image, path_of(row), captions.get(image, ()), where=where)
+        for image, row in zip(ids, rows, strict=True)
+    ]
 
 
 def indexed_captions(file: Path) -> list[Sample]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from backbones.errors import InputError
+from backbones.errors import AbsentError, InputError
 from tasks.adapter import CODALAB_LARGEST, Sample, Split
 from tasks.captioning.base import (
     Captioning,
@@ -16,11 +16,13 @@ from tasks.captioning.base import (
     indexed_captions,
     indexed_images,
     listed_images,
+    referenced_images,
     references,
 )
 from tasks.common import deviations
 from tasks.common.karpathy import COCO_FILE, read_coco
 
+VAL_CAPTIONS = "annotations/captions_val2014.json"
 TEST_IMAGES = "annotations/image_info_test2014.json"
 
 _OFFICIAL = "unilm beit3/get_started/get_started_for_captioning.md and the code's defaults"
@@ -60,7 +62,8 @@ class CocoCaptioning(Captioning):
 
     Layouts: `dataset_coco.json` (Karpathy) with `train2014/` and `val2014/`; or the official index files
     `coco_captioning.{train,val,test}.jsonl`, which stand in where it is absent, with `coco_karpathy_{val,test}_gt.json`
-    for the references. The split test2014 is COCO's own (`annotations/image_info_test2014.json`, `test2014/`).
+    for the references, which are enough to score. The splits val2014 and test2014 are COCO's own
+    (`annotations/captions_val2014.json`, `val2014/`; `annotations/image_info_test2014.json`, `test2014/`).
     """
 
     name = "coco_captioning"
@@ -70,6 +73,7 @@ class CocoCaptioning(Captioning):
         "train": Split(size=566_747),
         "val": Split(size=5_000),
         "test": Split(size=5_000),
+        "val2014": Split(size=40_504, optional=True),
         "test2014": Split(size=40_775, labels=False, server="COCO caption challenge", largest_file=CODALAB_LARGEST),
     }
     recipes = RECIPES
@@ -81,9 +85,13 @@ class CocoCaptioning(Captioning):
         self.split(split)
         if split == "test2014":
             return listed_images(root / TEST_IMAGES, split, None, what="COCO's test2014 images")
-        index = root / f"coco_captioning.{split}.jsonl"
+        if split == "val2014":
+            return _val2014(root)
+        index, truth = root / f"coco_captioning.{split}.jsonl", root / f"coco_karpathy_{split}_gt.json"
         if (root / COCO_FILE).is_file():
             return _karpathy(root, split)
+        if truth.is_file() and not index.is_file():
+            return referenced_images(truth, _path_in_val2014)
         if not index.is_file():
             raise InputError(
                 f"No COCO captions under {root}: neither {COCO_FILE} (Karpathy's split) nor {index.name}. Put one "
@@ -91,11 +99,23 @@ class CocoCaptioning(Captioning):
             )
         if split == "train":
             return indexed_captions(index)
-        truth = root / f"coco_karpathy_{split}_gt.json"
         return indexed_images(index, references(truth) if truth.is_file() else None)
 
     def _results_name(self, split: str) -> str:
         return f"captions_{split}"
+
+
+def _val2014(root: Path) -> list[Sample]:
+    file = root / VAL_CAPTIONS
+    if not file.is_file():
+        raise AbsentError(f"No captions of COCO's val2014: {file} is absent. Put it there to score this split.")
+    return referenced_images(file, _path_in_val2014)
+
+
+def _path_in_val2014(row: Mapping[str, Any]) -> str:
+    """An image's path; Karpathy's val and test are of val2014 too, and their references leave the name out."""
+    name = row.get("file_name", f"COCO_val2014_{row['id']:0>12}.jpg")
+    return f"val2014/{name}"
 
 
 def _karpathy(root: Path, split: str) -> list[Sample]:

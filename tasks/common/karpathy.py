@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from backbones.errors import InputError
-from tasks.common.reading import field
+from tasks.common.reading import RESTORE, field
 from tasks.common.streaming import json_list
 
 COCO_FILE, FLICKR30K_FILE = "dataset_coco.json", "dataset_flickr30k.json"
@@ -74,7 +74,7 @@ def _image(row: Any, *, id_field: str, where: str) -> CaptionedImage:
 def _sentence(row: Any, *, where: str) -> Sentence:
     number, raw = field(row, "sentid", where=where), field(row, "raw", where=where)
     if not isinstance(raw, str):
-        raise InputError(f"{where}: the text of sentence {number} is {raw!r}, no text. Download the file again.")
+        raise InputError(f"{where}: the text of sentence {number} is {raw!r}, no text. {RESTORE}")
     return Sentence(str(number), raw)
 
 
@@ -82,5 +82,5 @@ def _require_unique(ids: Sequence[str], *, what: str, where: Path) -> None:
     seen: set[str] = set()
     for name in ids:
         if name in seen:
-            raise InputError(f"{where} has {what} {name} twice. Download the file again.")
+            raise InputError(f"{where} has {what} {name} twice. {RESTORE}")
         seen.add(name)

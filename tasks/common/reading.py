@@ -12,6 +12,7 @@ from typing import Any, Generic, TypeVar
 from backbones.errors import InputError
 
 T = TypeVar("T")
+RESTORE = "Fix the file, or download it again if it is a released one."
 
 
 def read_json(path: Path, *, what: str, shrink: Callable[[dict], Any] | None = None) -> Any:
@@ -32,7 +33,7 @@ def read_json(path: Path, *, what: str, shrink: Callable[[dict], Any] | None = N
             f"{path} ({what}) is absent. Put it there, or point --data at the folder that has it."
         ) from None
     except (ValueError, OSError) as error:
-        raise InputError(f"{path} ({what}) cannot be read: {error}. Copy or download it again.") from error
+        raise InputError(f"{path} ({what}) cannot be read: {error}. {RESTORE}") from error
 
 
 def read_text(path: Path, *, what: str) -> str:
@@ -74,16 +75,14 @@ def read_lines(path: Path, *, what: str) -> Iterator[tuple[str, Any]]:
     except FileNotFoundError:
         raise InputError(f"{path} ({what}) is absent. Put it there.") from None
     except (UnicodeDecodeError, OSError) as error:
-        raise InputError(f"{path} ({what}) cannot be read: {error}. Copy or download it again.") from error
+        raise InputError(f"{path} ({what}) cannot be read: {error}. {RESTORE}") from error
 
 
 def _json_line(line: str, *, where: str) -> Any:
     try:
         return json.loads(line)
     except ValueError:
-        raise InputError(
-            f"{where} is not JSON: {line.strip()[:80]!r}. Mend the line, or copy or download the file again."
-        ) from None
+        raise InputError(f"{where} is not JSON: {line.strip()[:80]!r}. {RESTORE}") from None
 
 
 class Remembered(Generic[T]):
@@ -126,4 +125,4 @@ def field(row: Any, name: str, *, where: str) -> Any:
     try:
         return row[name]
     except (KeyError, TypeError, IndexError):
-        raise InputError(f"{where} has no field '{name}': {str(row)[:80]}. Download the file again.") from None
+        raise InputError(f"{where} has no field '{name}': {str(row)[:80]}. {RESTORE}") from None

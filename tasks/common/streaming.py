@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from backbones.errors import InputError
+from tasks.common.reading import RESTORE
 
 _CHUNK = 1 << 22  # characters that are read at once
 _LOOKAHEAD = 16  # an error this close to the end of what is read may be due to the cut: "tru", "-", "\\u00"
@@ -50,7 +51,7 @@ def json_list(path: Path, name: str, *, what: str) -> Iterator[Any]:
             found = True
             yield from rows
     if not found:
-        raise InputError(f"{path} has no field '{name}', a list. Download the file again.")
+        raise InputError(f"{path} has no field '{name}', a list. {RESTORE}")
 
 
 def _fields(text: _Text) -> Iterator[tuple[str, Iterator[Any] | None]]:
@@ -129,7 +130,7 @@ class _Text:
 
     def error(self, problem: str, *, at: int | None = None) -> InputError:
         place = self._before + (self._at if at is None else at)
-        return InputError(f"{self._where} cannot be read: {problem} (character {place:,}). Copy or download it again.")
+        return InputError(f"{self._where} cannot be read: {problem} (character {place:,}). {RESTORE}")
 
     def _more(self) -> bool:
         # As much again as a value that is not complete yet has, so that a long one is not tried too often.

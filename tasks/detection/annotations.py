@@ -21,7 +21,7 @@ import numpy as np
 
 from backbones.errors import InputError
 from tasks.adapter import Sample
-from tasks.common.reading import field
+from tasks.common.reading import RESTORE, field
 from tasks.common.streaming import json_lists
 from tasks.detection.instance_columns import SEGMENTATION, AnnotatedImages, ImageRows, ObjectRows, learnable
 
@@ -178,20 +178,20 @@ def _lists(path: Path) -> Iterator[tuple[str, Iterator[Any]]]:
     for name, rows in json_lists(path, what=_WHAT):
         if name in ("images", "annotations", "categories"):
             if rows is None:
-                raise InputError(f"{path}: the field '{name}' is no list. Download the file again.")
+                raise InputError(f"{path}: the field '{name}' is no list. {RESTORE}")
             yield name, rows
 
 
 def _require_read(path: Path, **found: Any) -> None:
     for name, value in found.items():
         if value is None:
-            raise InputError(f"{path} has no field '{name}', a list. Download the file again.")
+            raise InputError(f"{path} has no field '{name}', a list. {RESTORE}")
 
 
 def _categories(rows: Iterable[Any], path: Path) -> dict[int, str]:
     categories = list(rows)
     if not categories:
-        raise InputError(f"{path} has no category. Download the file again.")
+        raise InputError(f"{path} has no category. {RESTORE}")
     for row in categories:
         _require_fields(row, {"id", "name"}, where=f"{path}: a category")
         _require_id(row["id"], where=f"{path}: a category")
@@ -315,6 +315,4 @@ def _require_unique(ids: Sequence[int] | np.ndarray, *, what: str, path: Path) -
     doubled = [str(name) for name in names[counts > 1]]
     if doubled:
         more = f" and {len(doubled) - 5:,} more" if len(doubled) > 5 else ""
-        raise InputError(
-            f"{path} has {what} ids twice: {', '.join(doubled[:5])}{more}. Remove the doubles, or download it again."
-        )
+        raise InputError(f"{path} has {what} ids twice: {', '.join(doubled[:5])}{more}. {RESTORE}")

@@ -6,7 +6,6 @@ The formulas are those of pycocotools' COCOeval.accumulate and summarize (Lin et
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 
@@ -28,7 +27,8 @@ class AveragePrecision:
 
     def __init__(self, matches: Matches) -> None:
         self._image = matches.image
-        self._ranges = [_AreaRange(matches, area) for area in range(len(SIZES))]
+        self._objects = _Objects(matches)
+        self._curves = _Curves.of(matches)
         self._few = [_TopKRecall(matches, most) for most in FEW]
 
     def at(self, weights: np.ndarray) -> np.ndarray:
@@ -38,127 +38,129 @@ class AveragePrecision:
             weights: float [images].
         """
         drawn = weights[self._image]
-        objects = [one.objects(weights) for one in self._ranges]
-        curves = [one.curves(weights, drawn, count) for one, count in zip(self._ranges, objects, strict=True)]
-        (precision, recall), *parts = curves
+        objects = self._objects.count(weights)  # [areas, classes]
+        (precision, *parts), (recall, *recalls) = self._curves.at(weights, drawn, objects)  # [overlaps, classes] each
         return np.array(
             [
                 _mean(precision),
                 _mean(precision[OVERLAPS == 0.5]),
                 _mean(precision[OVERLAPS == 0.75]),
-                *[_mean(part.precision) for part in parts],
+                *[_mean(part) for part in parts],
                 *[_mean(few.recall(drawn, objects[0])) for few in self._few],
                 _mean(recall),
-                *[_mean(part.recall) for part in parts],
+                *[_mean(part) for part in recalls],
                 *precision.mean(0),
             ]
         )
 
 
-class _Curves(NamedTuple):
-    """Mean precision over `RECALLS`, and recall: float [overlaps, classes], NaN for a class without objects."""
+class _Objects:
+    """The objects to be found in each range of size."""
 
-    precision: np.ndarray
-    recall: np.ndarray
+    def __init__(self, matches: Matches) -> None:
+        area, place = np.nonzero(matches.object_counts)
+        self._shape = (len(SIZES), matches.classes)
+        self._image = matches.object_image[place]
+        self._list = area * matches.classes + matches.object_label[place]
 
-
-class _AreaRange:
-    """Objects, and the detections that have an object or are wrong, in one range of size."""
-
-    def __init__(self, matches: Matches, area: int) -> None:
-        counts = matches.object_counts[area]
-        self._object_image, self._object_label = matches.object_image[counts], matches.object_label[counts]
-        self._classes = matches.classes
-        self._image = matches.image[matches.sized[area]]
-        self._hits = [_Hits.of(matches, area, overlap) for overlap in range(len(OVERLAPS))]
-
-    def objects(self, weights: np.ndarray) -> np.ndarray:
-        """How many objects count, float [classes]; NaN for none."""
-        count = np.bincount(self._object_label, weights[self._object_image], minlength=self._classes)
+    def count(self, weights: np.ndarray) -> np.ndarray:
+        """How many objects count, float [areas, classes]; NaN for none."""
+        count = np.bincount(self._list, weights[self._image], minlength=np.prod(self._shape)).reshape(self._shape)
         return np.where(count > 0, count, np.nan)
-
-    def curves(self, weights: np.ndarray, drawn: np.ndarray, objects: np.ndarray) -> _Curves:
-        """Precision and recall.
-
-        Args:
-            weights: of the images.
-            drawn: of all detections.
-            objects: of each class.
-        """
-        sized = _cumulated(weights[self._image])
-        each = [hits.curve(drawn, sized, objects) for hits in self._hits]
-        precision, recall = (np.array(values) for values in zip(*each, strict=True))
-        return _Curves(precision, recall)
 
 
 @dataclass(frozen=True)
-class _Hits:
-    """The h detections that find an object of one range of size at one overlap, class by class, by falling score.
+class _Curves:
+    """The h detections that find an object, in a list for each range of size, overlap and class, by falling score.
 
     A detection of a size in the range is wrong unless it has an object. With one that counts it is right, whatever its
     own size; with another one it is neither. Precision falls from one right detection to the next, so it is computed
-    at the right ones only.
+    at the right ones only. All lists are gone through at once, one behind the other, and what is cumulated goes on from
+    one to the next: its value where a list begins is subtracted. Sums of whole weights are exact.
 
-    place: int [h], among all detections.
-    bounds: int [classes + 1], where the hits of each class begin.
-    sized: int [h], how many detections up to this one are of a size in the range.
-    sized_before: int [classes], how many of earlier classes are.
-    spared: int [s], the detections whose object makes a difference of `sign` to how many count as right or wrong.
-    sign: float [s], 1 where one of a size in the range is neither, -1 where one of another size is right.
-    spared_up_to: int [h], how many of these there are up to this hit.
-    spared_before: int [classes], how many of earlier classes.
+    classes: how many there are.
+    place: int [h], the hits among all detections.
+    list: int [h], the list that each is in, of areas × overlaps × classes.
+    bounds: int [lists + 1], where the hits of each list begin.
+    image: int [s], images of the detections of a size in each range, one range behind the other.
+    seen: int [h], how many of these there are up to the hit, it included.
+    seen_before: int [lists], up to where the list begins.
+    spared: int [e], the detections whose object makes a difference of `sign` to how many count as right or wrong.
+    sign: float [e], 1 where one of a size in the range is neither, -1 where one of another size is right.
+    spared_up_to: int [h], how many of these there are up to the hit.
+    spared_before: int [lists], up to where the list begins.
     """
 
+    classes: int
     place: np.ndarray
+    list: np.ndarray
     bounds: np.ndarray
-    sized: np.ndarray
-    sized_before: np.ndarray
+    image: np.ndarray
+    seen: np.ndarray
+    seen_before: np.ndarray
     spared: np.ndarray
     sign: np.ndarray
     spared_up_to: np.ndarray
     spared_before: np.ndarray
 
     @classmethod
-    def of(cls, matches: Matches, area: int, overlap: int) -> _Hits:
-        right = matches.counts[area, overlap]
-        sign = np.where(matches.matched[area, overlap], matches.sized[area].astype(float) - right, 0)
-        place, spared = np.flatnonzero(right), np.flatnonzero(sign)
-        sized = np.concatenate([[0], np.cumsum(matches.sized[area])])
-        bounds = np.searchsorted(matches.label, np.arange(matches.classes + 1))
+    def of(cls, matches: Matches) -> _Curves:
+        classes, detections = matches.classes, len(matches.image)
+        sizes, overlaps = matches.counts.shape[:2]
+        # A pair of a range of size and an overlap is a row of `right`, with its lists one behind the other.
+        right = matches.counts.reshape(sizes * overlaps, detections)
+        extra = np.where(matches.matched, matches.sized[:, None].astype(float) - matches.counts, 0)  # [a, o, n]
+        extra = extra.reshape(right.shape)
+        row, place = np.nonzero(right)
+        spared_row, spared = np.nonzero(extra)
+        first = np.searchsorted(matches.label, np.arange(classes))  # int [classes], where each class begins
+        list_row, list_first = np.divmod(np.arange(len(right) * classes), classes)[0], np.tile(first, len(right))
+        lists = row * classes + matches.label[place]
+        # How many detections of a size in the range come before each, and those of all ranges before this one.
+        before = np.concatenate([[0], np.cumsum(matches.sized)])
+        order = spared_row * detections + spared
         return cls(
+            classes=classes,
             place=place,
-            bounds=np.searchsorted(place, bounds),
-            sized=sized[place + 1],
-            sized_before=sized[bounds[:-1]],
+            list=lists,
+            bounds=np.searchsorted(lists, np.arange(len(list_row) + 1)),
+            image=np.tile(matches.image, sizes)[matches.sized.ravel()],
+            seen=before[row // overlaps * detections + place + 1],
+            seen_before=before[list_row // overlaps * detections + list_first],
             spared=spared,
-            sign=sign[spared],
-            spared_up_to=np.searchsorted(spared, place, side="right"),
-            spared_before=np.searchsorted(spared, bounds[:-1]),
+            sign=extra[spared_row, spared],
+            spared_up_to=np.searchsorted(order, row * detections + place, side="right"),
+            spared_before=np.searchsorted(order, list_row * detections + list_first),
         )
 
-    def curve(self, drawn: np.ndarray, sized: np.ndarray, objects: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Mean precision and recall, float [classes]; NaN for a class without objects.
+    def at(self, weights: np.ndarray, drawn: np.ndarray, objects: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Precision and recall: float [areas, overlaps, classes] each; NaN for a class without objects.
+
+        Precision is the mean over `RECALLS`.
 
         Args:
-            drawn: weight of every detection.
-            sized: cumulated weights of those of a size in the range.
-            objects: weight of the objects of each class, NaN for none.
+            weights: float [images].
+            drawn: float [n], of all detections.
+            objects: float [areas, classes], weight of the objects, NaN for none.
         """
-        sizes = np.diff(self.bounds)
+        shape = (len(SIZES), len(OVERLAPS), self.classes)
+        real = np.broadcast_to(objects[:, None], shape).ravel()  # [lists]
         right = _cumulated(drawn[self.place])
+        seen = _cumulated(weights[self.image])
         spared = _cumulated(drawn[self.spared] * self.sign)
-        hits = right[1:] - np.repeat(right[self.bounds[:-1]], sizes)
-        before = sized[self.sized_before] - spared[self.spared_before]
-        seen = sized[self.sized] - spared[self.spared_up_to] - np.repeat(before, sizes)
-        precision = hits / (seen + np.spacing(1))
+        hits = right[1:] - right[self.bounds[:-1]][self.list]  # [h]
+        before = seen[self.seen_before] - spared[self.spared_before]
+        judged = seen[self.seen] - spared[self.spared_up_to] - before[self.list]
+        precision = hits / (judged + np.spacing(1))
         # The last recall that is reached at each hit; then the best precision of each, and of it and those beyond.
-        reached = np.searchsorted(RECALLS, hits / np.repeat(objects, sizes), side="right") - 1
-        cell = np.repeat(np.arange(len(objects)) * len(RECALLS), sizes) + reached
+        reached = np.searchsorted(RECALLS, hits / real[self.list], side="right") - 1
+        cell = self.list * len(RECALLS) + reached
         runs = np.flatnonzero(np.diff(cell, prepend=-1))
-        best = np.zeros(len(objects) * len(RECALLS))
+        best = np.zeros(len(real) * len(RECALLS))
         best[cell[runs]] = np.maximum.reduceat(precision, runs)
         best = np.maximum.accumulate(best.reshape(-1, len(RECALLS))[:, ::-1], axis=1).mean(1)
-        return np.where(objects > 0, best, np.nan), np.diff(right[self.bounds]) / objects
+        recall = np.diff(right[self.bounds]) / real
+        return np.where(real > 0, best, np.nan).reshape(shape), recall.reshape(shape)
 
 
 class _TopKRecall:

@@ -11,7 +11,7 @@ import numpy as np
 from backbones.errors import InputError
 from tasks.adapter import Sample, chosen
 from tasks.common.packing import CompactSamples, Which
-from tasks.common.reading import Remembered
+from tasks.common.reading import RESTORE, Remembered
 from tasks.detection.annotations import read_categories, read_instances, usable
 from tasks.detection.instance_columns import SEGMENTATION, AnnotatedImages
 
@@ -70,7 +70,7 @@ def read_samples(root: Path, split: str, *, labelled: bool) -> DetectionSamples:
         )
     instances = read_instances(path, labelled=labelled)
     if not instances.images:
-        raise InputError(f"{path} lists no images. Download it again.")
+        raise InputError(f"{path} lists no images. {RESTORE}")
     _require_same_classes(root, path, instances.categories)
     return DetectionSamples(instances.images, IMAGE_FOLDERS[split], instances.categories, labelled)
 

@@ -14,7 +14,7 @@ from backbones.errors import InputError
 from tasks.adapter import Finding, Metric, Progress, Sample, Split, TaskAdapter, TaskContext, chosen
 from tasks.common.checking import compared, missing_images
 from tasks.common.karpathy import CaptionedImage, Sentence
-from tasks.common.reading import field, read_lines
+from tasks.common.reading import RESTORE, field, read_lines
 from tasks.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ class Retrieval(TaskAdapter):
                 "(an official index file). Put one of them there, or point --data at the folder that has it."
             )
         if not images:
-            raise InputError(f"The annotations in {root} have no image in the split {split}. Download them again.")
+            raise InputError(f"The annotations in {root} have no image in the split {split}. {RESTORE}")
         return images
 
     def samples(self, root: Path, split: str) -> Packed:

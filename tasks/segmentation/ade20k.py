@@ -165,17 +165,21 @@ class ADE20K(TaskAdapter):
 
         from tasks.segmentation.annotations import label_map
         from tasks.segmentation.label_maps import require_same_size
-        from tasks.segmentation.metrics import count, measure
+        from tasks.segmentation.metrics import count, measure, require_ids_from_one
 
-        def counts(sample: Sample) -> np.ndarray:
+        def counts(sample: Sample) -> tuple[np.ndarray, int, int]:
             label, predicted = label_map(sample), _predicted_map(predictions[sample.id], sample)
             height, width = label.shape
             truth = f"label map {sample.inputs['map']}"
             require_same_size(predicted, (width, height), what=_the_prediction(sample), than=truth)
-            return count(predicted, label, classes=len(sample.inputs["classes"]))
+            shifted = np.count_nonzero((predicted > 0) & (predicted + np.uint8(1) == label))
+            zeros = predicted.size - np.count_nonzero(predicted)
+            return count(predicted, label, classes=len(sample.inputs["classes"])), zeros, shifted
 
         with ThreadPoolExecutor() as pool:  # each thread holds the maps of one image at a time
-            every = np.stack(list(pool.map(counts, samples)))
+            counted, zeros, shifted = zip(*pool.map(counts, samples), strict=True)
+        every = np.stack(counted)  # [images, 3, classes]
+        require_ids_from_one(sum(zeros), int(every[:, 0].sum()), sum(shifted))
         return measure(every, samples[0].inputs["classes"])
 
     def hashed_inputs(self, sample: Sample, root: Path) -> Any:

@@ -2,7 +2,7 @@
 
 objectInfo150.txt                               the classes; the official 150 where it is absent
 images/training/ADE_train_00000001.jpg …        also validation
-annotations/training/ADE_train_00000001.png …   also validation: 0 for no class, 1 + class elsewhere
+annotations/training/ADE_train_00000001.png …   also validation: 0 for no class, 1 + class elsewhere; enough to score
 release_test/testing/ADE_test_00000001.jpg …    the test archive, in the folder or beside it; also images/testing
 release_test/list.txt                           its file names
 """
@@ -28,7 +28,8 @@ from tasks.segmentation.metrics import LARGEST
 CLASS_FILE = "objectInfo150.txt"
 FOLDERS = {"train": "training", "val": "validation"}
 TEST_FOLDERS = ("release_test/testing", "../release_test/testing", "images/testing")
-IMAGES = {".jpg", ".jpeg", ".png"}
+ARCHIVED = ".jpg"  # in the official archive
+IMAGES = {ARCHIVED, ".jpeg", ".png"}
 
 
 def class_names(root: Path) -> tuple[str, ...]:
@@ -78,13 +79,13 @@ def _listed_classes(file: Path) -> tuple[str, ...]:
 
 
 def read_samples(root: Path, split: str) -> list[Sample]:
-    """The samples of `train` or `val`, sorted by name.
+    """The samples of `train` or `val`, sorted by name. Without any image, each is where the archive has it.
 
     inputs: {"image", "map": absolute paths, "classes": names}.
     annotation: {"map": relative path, "sha256": of the file, "classes": their number}.
 
     Raises:
-        InputError: no images, an image without its map, or a map without its image.
+        InputError: no maps, an image without its map, or among others with images a map without its image.
     """
     folder = FOLDERS[split]
     images = _images(root / "images" / folder)
@@ -94,6 +95,7 @@ def read_samples(root: Path, split: str) -> list[Sample]:
             f"No ADE20K {split} images under {root}: images/{folder} and annotations/{folder} are absent or empty. "
             "Unpack ADEChallengeData2016.zip there, or draw a practice set with `harness toy FOLDER`."
         )
+    images = images or {name: root / "images" / folder / f"{name}{ARCHIVED}" for name in maps}
     _require_pairs(images, maps, root, folder)
     names = class_names(root)
     with ThreadPoolExecutor() as pool:

@@ -13,9 +13,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from backbones.errors import InputError
 from tasks.bootstrap import Measurement, weighted_sum
 
 LARGEST = 255  # classes that fit into 8 bits beside 0
+SHIFTED = 2  # times as many pixels are right with 1 added where maps count from 0, at least
 WHOLE = ("mIoU", "mIoU_all_classes", "mAcc", "aAcc")  # metrics over all classes
 ABSENT = "The class is in no label map and in no prediction of these images, so it has no IoU."
 
@@ -35,6 +37,25 @@ def count(prediction: np.ndarray, label: np.ndarray, *, classes: int) -> np.ndar
     pairs = label.astype(np.uint16) * ids + prediction  # at most 256 × 256 - 1
     confusion = np.bincount(pairs.ravel(), minlength=ids * ids).reshape(ids, ids)[1:]
     return np.stack([confusion.diagonal(1), confusion.sum(0)[1:], confusion.sum(1)])
+
+
+def require_ids_from_one(zeros: int, right: int, shifted: int) -> None:
+    """Check that maps do not number the classes from 0, by pixels of all images.
+
+    Args:
+        zeros: predicted as 0.
+        right: with a class, and predicted as it.
+        shifted: with a class, and predicted as the id below it, which is not 0.
+
+    Raises:
+        InputError: 0 occurs, and the ids fit much better with 1 added.
+    """
+    if zeros and shifted > SHIFTED * right:
+        raise InputError(
+            f"The predicted maps seem to number the classes from 0: of the pixels with another id, {right:,} are right "
+            f"as they are, and {shifted:,} with 1 added. A map has 1 + class in every pixel, 0 for no class: add 1 to "
+            "every id, and score the maps again."
+        )
 
 
 def measure(counts: np.ndarray, names: Sequence[str]) -> list[Measurement]:

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 from backbones.errors import InputError
 from tasks.adapter import Sample
-from tasks.common.reading import field, read_json, read_lines
+from tasks.common.reading import RESTORE, field, read_json, read_lines
 from tasks.common.streaming import json_list
 from tasks.vqa.metrics import ANSWERS
 from tasks.vqa.vocabulary import Vocabulary, most_frequent_answer
@@ -85,7 +85,7 @@ class QuestionSet:
         if not ids:
             return []
         named = f"{', '.join(map(str, ids[:5]))}{' …' if len(ids) > 5 else ''}"
-        return [f"{self.name}: {len(ids):,} question(s) {what}: {named}. Download the official files again."]
+        return [f"{self.name}: {len(ids):,} question(s) {what}: {named}. {RESTORE}"]
 
     def samples(self, vocabulary: Vocabulary | None) -> Iterator[Sample]:
         """In the order of the questions file.
@@ -149,9 +149,7 @@ def distinct(samples: Iterable[Sample], split: str) -> Iterator[Sample]:
         counts[sample.id] += 1
         yield sample
     if repeated := [name for name, count in counts.items() if count > 1]:
-        raise InputError(
-            f"{len(repeated):,} question id(s) stand twice in {split}, such as {repeated[0]}. Download the files again."
-        )
+        raise InputError(f"{len(repeated):,} question id(s) occur twice in {split}, such as {repeated[0]}. {RESTORE}")
 
 
 def unlabelled(question: int, inputs: dict[str, Any], vocabulary: Vocabulary | None) -> Sample:
@@ -179,7 +177,7 @@ def read_part(root: Path, part: str) -> QuestionSet:
 def _question(row: Any, where: str) -> Question:
     text = field(row, "question", where=where)
     if not isinstance(text, str):
-        raise InputError(f"{where} is no text: {text!r}. Download the file again.")
+        raise InputError(f"{where} is no text: {text!r}. {RESTORE}")
     image = field(row, "image_id", where=where)
     if not isinstance(image, int | str):
         raise InputError(f"{where} has neither a whole number nor a text as 'image_id', but {image!r}. Fix it.")
@@ -193,7 +191,7 @@ def _annotation(row: Any, where: str) -> Annotation:
         texts = (answer.get("answer") if isinstance(answer, dict) else answer for answer in answers)
         answers = [sys.intern(text) if isinstance(text, str) else text for text in texts]
     if not isinstance(answers, list) or not all(isinstance(answer, str) for answer in answers):
-        raise InputError(f"{where} has no list of answers under 'answers': {str(answers)[:80]}. Download it again.")
+        raise InputError(f"{where} has no list of answers under 'answers': {str(answers)[:80]}. {RESTORE}")
     question_type, answer_type = (sys.intern(str(row.get(name, ""))) for name in ("question_type", "answer_type"))
     most_frequent = sys.intern(most_frequent_answer(row, where=where))
     return Annotation(_number(row, "question_id", where), question_type, answer_type, answers, most_frequent)
@@ -202,7 +200,7 @@ def _annotation(row: Any, where: str) -> Annotation:
 def _number(row: Any, name: str, where: str) -> int:
     value = field(row, name, where=where)
     if not isinstance(value, int):
-        raise InputError(f"{where} has no whole number as '{name}', but {value!r}. Download the file again.")
+        raise InputError(f"{where} has no whole number as '{name}', but {value!r}. {RESTORE}")
     return value
 
 

@@ -9,6 +9,7 @@ import pytest
 import harness
 import tasks
 from backbones import InputError, UsageError
+from backbones.errors import AbsentError
 from harness.cli import main
 from leaderboards.rows import ResultRow
 from tests.conftest import FAST
@@ -80,6 +81,34 @@ def test_the_official_index_files_stand_in(root: Path) -> None:
     assert blind[0].annotation is None
     with pytest.raises(InputError, match="no reference captions, such as 504"):
         ADAPTER.score({sample.id: {"caption": "x"} for sample in blind}, blind)
+
+
+def test_references_in_the_form_of_coco_are_enough_to_score(root: Path, tmp_path: Path) -> None:
+    wanted = ADAPTER.samples(root, "test")
+    write_index(root, "test")
+    write_references(root, "test")
+    (root / "dataset_coco.json").unlink()
+    indexed = ADAPTER.samples(root, "test")
+    (root / "coco_captioning.test.jsonl").unlink()
+    assert ADAPTER.samples(root, "test") == indexed == wanted  # so their data hash is the same
+
+
+def test_val2014_is_cocos_own_file(root: Path) -> None:
+    wanted = [s for split in ("val", "test") for s in ADAPTER.samples(root, split)]
+    with pytest.raises(AbsentError, match=r"captions_val2014\.json is absent"):
+        ADAPTER.samples(root, "val2014")
+    rows = [
+        {"image_id": int(s.id), "id": n, "caption": text} for n in range(3) for s in wanted
+        if n < len(s.annotation["captions"]) for text in [s.annotation["captions"][n]]
+    ]  # fmt: skip
+    images = [{"id": int(s.id), "file_name": s.inputs["image"].removeprefix("val2014/")} for s in wanted]
+    (root / "annotations").mkdir()
+    file = root / "annotations" / "captions_val2014.json"
+    file.write_text(json.dumps({"images": images, "annotations": rows}))
+    assert ADAPTER.samples(root, "val2014") == wanted
+    file.write_text(json.dumps({"images": [*images, {"id": 7}], "annotations": rows}))
+    with pytest.raises(InputError, match="image 7 has no caption"):
+        ADAPTER.samples(root, "val2014")
 
 
 def test_published_scores(truth: Path, tmp_path: Path) -> None:

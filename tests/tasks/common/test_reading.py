@@ -6,7 +6,15 @@ from pathlib import Path
 import pytest
 
 from backbones import InputError
-from tasks.common.reading import collector_paused, read_json, read_lines
+from tasks.common.reading import collector_paused, field, read_json, read_lines
+
+
+def test_only_a_released_file_is_to_be_downloaded_again(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text("[")
+    with pytest.raises(InputError, match=r"Fix the file, or download it again if it is a released one\.$"):
+        read_json(tmp_path / "a.json", what="rows")
+    with pytest.raises(InputError, match=r"no field 'b': {'a': 1}\. Fix the file, or download it .* released one\.$"):
+        field({"a": 1}, "b", where="a.json, row 1")
 
 
 def test_objects_are_replaced_as_they_are_read_the_inner_ones_first(tmp_path: Path) -> None:
@@ -41,7 +49,7 @@ def test_lines_say_where_they_stand(tmp_path: Path) -> None:
 def test_a_line_that_is_not_json_is_named_by_its_number(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text('{"a": 1}\n\n{"a": 2\n')
-    with pytest.raises(InputError, match=r"""a\.jsonl, line 3 \(rows\) is not JSON: '{"a": 2'\. Mend"""):
+    with pytest.raises(InputError, match=r"""a\.jsonl, line 3 \(rows\) is not JSON: '{"a": 2'\. Fix"""):
         list(read_lines(path, what="rows"))
 
 

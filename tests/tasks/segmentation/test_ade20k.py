@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+import shutil
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -76,6 +77,39 @@ def test_published_scores(truth: Path, tmp_path: Path, name: str) -> None:
         assert f"{value:.{len(printed.partition('.')[2])}f}" == printed, metric
     assert rows["mIoU"].predictions_sha256 == provenance.predictions_sha256(predictions)
     assert rows["mIoU"].n == 3
+
+
+def test_annotations_alone_are_enough_to_score(folder: Path, tmp_path: Path) -> None:
+    samples = ADAPTER.samples(folder, "val")
+    for sample in samples:
+        shutil.copy(sample.inputs["map"], tmp_path / f"{sample.id}.png")
+    rows = [harness.score("ade20k", tmp_path, data=folder)[0]]
+    shutil.rmtree(folder / "images")
+    rows.append(harness.score("ade20k", tmp_path, data=folder)[0])
+    assert rows[1].value == 100
+    assert rows[1].data_sha256 == rows[0].data_sha256
+    wrong = [found.text for found in ADAPTER.check(folder, decode=False, progress=lambda i, _: i) if not found.ok]
+    assert [text.split(",")[0] for text in wrong] == ["train: 5 of 5 images absent", "val: 4 of 4 images absent"]
+
+
+def test_maps_that_number_the_classes_from_0_are_refused(folder: Path) -> None:
+    samples = ADAPTER.samples(folder, "val")
+    below = {s.id: {"labels": png(np.maximum(label_of(s), 1) - np.uint8(1))} for s in samples}
+    fits = sum(int((label_of(sample) > 1).sum()) for sample in samples)
+    with pytest.raises(InputError, match=rf"from 0: .* 0 are right as they are, and {fits:,} with 1 added.*add 1"):
+        ADAPTER.score(below, samples)
+
+
+def test_maps_with_pixels_of_no_class_are_scored(folder: Path) -> None:
+    """Of right pixels half are taken away; and a map without any class is wrong everywhere, which says nothing."""
+    samples = ADAPTER.samples(folder, "val")
+    half = {
+        s.id: {"labels": png(label_of(s) * (np.arange(SIZE[1]) % 2 > 0)[:, None].astype(np.uint8))} for s in samples
+    }
+    accuracy = {m.metric: m.value for m in ADAPTER.score(half, samples)}["aAcc"]
+    assert 40 < accuracy < 60
+    none = {s.id: {"labels": png(np.zeros_like(label_of(s)))} for s in samples}
+    assert ADAPTER.score(none, samples)[0].value == 0
 
 
 def test_every_class_has_its_iou(folder: Path) -> None:
