@@ -1,5 +1,18 @@
 """One file per subcommand: HELP, add_arguments(parser) and run(args) -> CommandOutput."""
 
-from harness.commands import check, doctor, list_, predict, results, run, score, server_score, submit, table, toy
+from harness.commands import (
+    check,
+    compare,
+    doctor,
+    list_,
+    predict,
+    results,
+    run,
+    score,
+    server_score,
+    submit,
+    table,
+    toy,
+)
 
-COMMANDS = (list_, doctor, check, toy, run, predict, score, submit, server_score, results, table)
+COMMANDS = (list_, doctor, check, toy, run, predict, score, submit, server_score, results, table, compare)
