@@ -6,6 +6,7 @@ from harness.commands import (
     doctor,
     list_,
     predict,
+    reproduce,
     results,
     run,
     score,
@@ -15,4 +16,4 @@ from harness.commands import (
     toy,
 )
 
-COMMANDS = (list_, doctor, check, toy, run, predict, score, submit, server_score, results, table, compare)
+COMMANDS = (list_, doctor, check, toy, run, predict, score, submit, server_score, results, table, compare, reproduce)
