@@ -6,6 +6,7 @@ from harness.commands import (
     doctor,
     list_,
     predict,
+    pretrain,
     reproduce,
     results,
     run,
@@ -16,4 +17,19 @@ from harness.commands import (
     toy,
 )
 
-COMMANDS = (list_, doctor, check, toy, run, predict, score, submit, server_score, results, table, compare, reproduce)
+COMMANDS = (
+    list_,
+    doctor,
+    check,
+    toy,
+    pretrain,
+    run,
+    predict,
+    score,
+    submit,
+    server_score,
+    results,
+    table,
+    compare,
+    reproduce,
+)
