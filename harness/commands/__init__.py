@@ -4,6 +4,7 @@ from harness.commands import (
     check,
     compare,
     doctor,
+    export,
     list_,
     predict,
     pretrain,
@@ -32,4 +33,5 @@ COMMANDS = (
     table,
     compare,
     reproduce,
+    export,
 )
