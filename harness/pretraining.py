@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from harness.node_samples import once_per_node
 from harness.peak import step_flops
 from harness.pretraining_log import PretrainingLog
 from harness.progress import note, track
+from harness.provenance import same
 from harness.training import fine_tune
 from harness.workdir import CHECKPOINTS, FINAL, opened
 from tasks.pretraining import clusters, recipes, sources, stages, tokenizer, toy_data
@@ -39,6 +41,7 @@ TOY = "toy"  # as --data: drawn under --out
 TOKENIZER, CLUSTERS = "tokenizer.safetensors", "clusters.safetensors"
 OFFICIAL_TOKENIZER = "beit3.spm"
 FLOP_SAMPLES = 4
+RUN = "run.json"  # in a stage's folder, see `harness.workdir`
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,7 +155,9 @@ def run(stage: Pretraining, *, log: Sequence[str] = ()) -> Pretrained:
     if words:
         words.require_fit(backbones.config(stage.backbone).vocab_size)
     data = stages.read(stage.recipe, stage.sources, words, once=once_per_node)
-    with opened(stage.folder, stage.identity(data), {}) as work:
+    identity = stage.identity(data)
+    distributed.decided(lambda: _require_same(stage.folder, identity))
+    with opened(stage.folder, identity, {}) as work:
         if isinstance(stage.recipe, ClusterRecipe):
             return Pretrained(distributed.decided(lambda: _clustered(stage, data)), None)
         torch.manual_seed(stage.seed)
@@ -179,6 +184,20 @@ def data_sha256(data: stages.Data) -> str:
     if data.texts is not None:
         digest.update(data.texts.tobytes())
     return digest.hexdigest()
+
+
+def _require_same(folder: Path, identity: Mapping[str, Any]) -> None:
+    """Refuse to go on with other options or data than a stage began with; nothing began without a checkpoint."""
+    file = folder / RUN
+    if not (file.is_file() and any(folder.glob(f"{CHECKPOINTS}/*"))):
+        return
+    before = json.loads(file.read_text())["identity"]
+    changes = [f"{name}: {before.get(name)!r} then, {identity.get(name)!r} now" for name in same(before, identity)]
+    if changes:
+        raise InputError(
+            f"{folder} holds this stage with other options or data ({'; '.join(changes)}). Use the same ones to go on, "
+            "give another --out, or remove the folder to begin again."
+        )
 
 
 def _train(
