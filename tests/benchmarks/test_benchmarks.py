@@ -83,7 +83,7 @@ def test_without_torchscale_the_way_to_get_it_is_said(monkeypatch: pytest.Monkey
 ONCE = ("--starts", "1", "--rounds", "1", "--warmup", "0")
 
 
-def test_forward(capsys: pytest.CaptureFixture) -> None:
+def test_forward(forked: None, capsys: pytest.CaptureFixture) -> None:
     status, report = answered(forward.main, capsys, "--size", "nano", "--batch", "1", *ONCE)
     others = ["timm", *(["torchscale"] if peers.has_torchscale() else [])]
     expected = {"ours", *others, *[f"{name}, kept" for name in others]}
@@ -96,7 +96,7 @@ def test_forward(capsys: pytest.CaptureFixture) -> None:
 
 
 def test_forward_goes_on_without_torchscale_and_says_so(
-    capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+    forked: None, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(peers, "has_torchscale", lambda: False)
     assert forward.main(["--size", "nano", "--batch", "1", *ONCE]) == 0

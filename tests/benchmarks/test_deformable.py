@@ -6,7 +6,7 @@ from tests.benchmarks import deformable
 from tests.benchmarks.answers import answered
 
 
-def test_deformable_attention(capsys: pytest.CaptureFixture) -> None:
+def test_deformable_attention(forked: None, capsys: pytest.CaptureFixture) -> None:
     small = ("--pixels", "64", "--heads", "2", "--dim", "4", "--rounds", "1")
     status, report = answered(deformable.main, capsys, *small)
     assert [(row["implementation"], row["pass"]) for row in report["rows"]] == [

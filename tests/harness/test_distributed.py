@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -11,47 +9,44 @@ from pathlib import Path
 import pytest
 import torch
 
-from backbones.errors import InputError, UsageError
+from backbones.errors import InputError
 from harness import distributed
 from harness.cli import main
 from harness.device import device
-from tests.conftest import REPOSITORY
-from tests.harness.test_run import ENVIRONMENT, _free_port, command
+from tests.support import processes
+from tests.support.runs import command, folder
 
 
 @pytest.fixture(scope="module")
 def plain(colours: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run in one process."""
     out = tmp_path_factory.mktemp("plain")
-    call = command(colours, out, "precision=fp32")
-    assert main(call[call.index("harness") + 1 :]) == 0
-    return out / "imagenet" / "multiway_nano-seed0"
+    assert main(command(colours, out, "precision=fp32")) == 0
+    return folder(out)
 
 
 def run_with_own_view(view: str, colours: Path, out: Path) -> subprocess.CompletedProcess:
-    call = command(colours, out, "precision=fp32", processes=2)
-    module = call.index("harness")
-    call[module : module + 1] = ["tests.harness.own_view", view, str(out / "imagenet")]
-    return subprocess.run(call, cwd=REPOSITORY, capture_output=True, text=True, env=ENVIRONMENT, timeout=300)
+    call = command(colours, out, "precision=fp32")
+    return processes.run("tests.harness.own_view", view, out / "imagenet", *call, processes=2)
 
 
-def assert_predicts_the_same(folder: Path, plain: Path) -> None:
-    one, two = (path / "predictions" / "val.jsonl" for path in (folder, plain))
+def assert_predicts_the_same(out: Path, plain: Path) -> None:
+    one, two = (path / "predictions" / "val.jsonl" for path in (folder(out), plain))
     assert one.read_bytes() == two.read_bytes()
 
 
 @pytest.mark.spawn
 def test_a_process_that_sees_files_late_goes_the_main_ones_way(colours: Path, plain: Path, tmp_path: Path) -> None:
     """The run was killed between the merging of its predictions and the file that says who made them."""
-    folder = tmp_path / "imagenet" / plain.name
-    shutil.copytree(plain, folder)
-    written = (folder / "checkpoints" / "final.safetensors").stat().st_mtime_ns
-    (folder / "predictions" / "val.json").unlink()
+    run = folder(tmp_path)
+    shutil.copytree(plain, run)
+    written = (run / "checkpoints" / "final.safetensors").stat().st_mtime_ns
+    (run / "predictions" / "val.json").unlink()
     done = run_with_own_view("late", colours, tmp_path)
     assert done.returncode == 0, done.stderr
-    assert (folder / "checkpoints" / "final.safetensors").stat().st_mtime_ns == written
-    assert (folder / "predictions" / "val.json").is_file()
-    assert_predicts_the_same(folder, plain)
+    assert (run / "checkpoints" / "final.safetensors").stat().st_mtime_ns == written
+    assert (run / "predictions" / "val.json").is_file()
+    assert_predicts_the_same(tmp_path, plain)
 
 
 @pytest.mark.spawn
@@ -59,37 +54,15 @@ def test_a_process_that_sees_files_early_goes_the_main_ones_way(colours: Path, p
     """It would take the fine-tuning and the predictions for done, and leave the main process to wait for it."""
     done = run_with_own_view("early", colours, tmp_path)
     assert done.returncode == 0, done.stderr
-    folder = tmp_path / "imagenet" / plain.name
-    assert not (folder / "predictions" / "val").exists()
-    assert (folder / "result.json").read_text().count('"value"') == 2
-
-
-def _decide(rank: int, port: int, answers: multiprocessing.Queue) -> None:
-    os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    distributed.start()
-
-    def fail() -> int:
-        raise UsageError(f"found by {rank}")
-
-    found = distributed.decided(lambda: rank)
-    try:
-        distributed.decided(fail)
-    except InputError as error:
-        answers.put((found, type(error), str(error)))
-    distributed.stop()
+    assert not (folder(tmp_path) / "predictions" / "val").exists()
+    assert (folder(tmp_path) / "result.json").read_text().count('"value"') == 2
 
 
 @pytest.mark.spawn
 def test_every_process_has_the_main_ones_finding_and_error() -> None:
-    context = multiprocessing.get_context("spawn")
-    answers, port = context.Queue(), _free_port()
-    processes = [context.Process(target=_decide, args=(rank, port, answers)) for rank in range(2)]
-    for process in processes:
-        process.start()
-    found = [answers.get(timeout=100) for _ in processes]
-    for process in processes:
-        process.join()
-    assert found == [(0, UsageError, "found by 0")] * 2
+    done = processes.run("tests.harness.decide", processes=2)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == ["0 UsageError found by 0"] * 2
 
 
 @pytest.mark.parametrize(

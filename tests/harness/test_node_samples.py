@@ -2,8 +2,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,10 +14,9 @@ from harness import distributed, node_samples
 from harness.node_samples import once_per_node
 from tasks.adapter import Sample
 from tasks.common.packing import CompactSamples, Packed
-from tests.conftest import REPOSITORY
-from tests.harness.test_run import ENVIRONMENT, _free_port
-
-SAMPLES = [Sample(str(n), {"image": f"{n}.jpg", "classes": ("a", "b")}, {"label": n % 2}) for n in range(5)]
+from tests.harness.read_once import SAMPLES
+from tests.support import processes
+from tests.support.processes import ENVIRONMENT
 
 
 @pytest.fixture(autouse=True)
@@ -93,31 +90,11 @@ def test_a_full_disk_is_told(temporary: Path, monkeypatch: pytest.MonkeyPatch) -
     assert not list(temporary.iterdir())
 
 
-_PROGRAM = """
-import json, os
-from harness import distributed
-from harness.node_samples import once_per_node
-from tests.harness.test_node_samples import SAMPLES
-distributed.start()
-calls = []
-samples = once_per_node(lambda: calls.append(1) or SAMPLES)
-print(json.dumps({"reads": len(calls), "right": list(samples) == SAMPLES}))
-distributed.stop()
-"""
-
-
 @pytest.mark.spawn
 def test_one_of_two_processes_reads(temporary: Path) -> None:
-    shared = {**ENVIRONMENT, "WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": str(_free_port())}
-    started = [
-        subprocess.Popen(
-            [sys.executable, "-c", _PROGRAM],
-            env={**os.environ, **shared, "RANK": rank, "LOCAL_RANK": rank, "TMPDIR": str(temporary)},
-            cwd=REPOSITORY,
-            stdout=subprocess.PIPE,
-        )
-        for rank in "01"
-    ]
-    told = [json.loads(process.communicate(timeout=120)[0]) for process in started]
+    environment = {**ENVIRONMENT, "TMPDIR": str(temporary)}
+    done = processes.run("tests.harness.read_once", processes=2, environment=environment)
+    assert done.returncode == 0, done.stderr
+    told = [json.loads(line) for line in done.stdout.splitlines()]
     assert told == [{"reads": 1, "right": True}, {"reads": 0, "right": True}]
     assert not list(temporary.iterdir())

@@ -6,11 +6,6 @@ import csv
 import json
 import os
 import shutil
-import signal
-import socket
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -25,47 +20,15 @@ from harness import loggers
 from harness.experiment import plan
 from leaderboards import replicates
 from leaderboards.rows import ResultRow, read
-from tests.conftest import FAST, REPOSITORY
+from tests.conftest import FAST
+from tests.support.processes import Started
+from tests.support.runs import NOISY, command, execute, execute_by_torchrun, final_weights, folder, kill_when
 
 # What differs between two runs of one experiment, and nothing else may.
 CIRCUMSTANCES = {
     "train_seconds", "train_peak_memory", "finetuned_sha256", "predict_seconds", "samples_per_second", "peak_memory",
     "started", "run_id",
 }  # fmt: skip
-
-
-# One thread each: the tests are about results, and small products only get slower with more.
-ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
-
-
-def command(
-    data: Path,
-    out: Path,
-    *changes: str,
-    task: str = "imagenet",
-    processes: int = 0,
-    verb: str = "run",
-    extra: tuple = (),
-) -> list[str]:
-    launcher = [sys.executable, "-m"]
-    if processes:
-        # Not --standalone: it looks the machine's own name up, which a bare machine may be unable to answer.
-        address = ["--master-addr=127.0.0.1", f"--master-port={_free_port()}"]
-        launcher += ["torch.distributed.run", *address, f"--nproc-per-node={processes}", "-m"]
-    arguments = [verb, task, "--backbone", "multiway_nano", "--data", str(data), "--out", str(out), *extra]
-    return [*launcher, "harness", *arguments, *[part for change in (*FAST, *changes) for part in ("--set", change)]]
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def execute(arguments: list[str]) -> subprocess.CompletedProcess:
-    done = subprocess.run(arguments, cwd=REPOSITORY, capture_output=True, text=True, env=ENVIRONMENT, timeout=300)
-    assert done.returncode == 0, done.stderr
-    return done
 
 
 def comparable(row: ResultRow) -> dict:
@@ -78,10 +41,6 @@ def plain(colours: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("plain")
     execute(command(colours, out))
     return out
-
-
-def folder(out: Path) -> Path:
-    return out / "imagenet" / "multiway_nano-seed0"
 
 
 @pytest.mark.training
@@ -139,26 +98,6 @@ def test_predicting_with_the_fine_tuned_weights_gives_the_same_predictions(
     assert path.read_bytes() == (folder(plain) / "predictions" / "val.jsonl").read_bytes()
 
 
-def kill_when(arguments: list[str], ready) -> None:
-    """Start a run and kill -9 it, its loader processes too, once `ready()` holds."""
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    process = subprocess.Popen(arguments, cwd=REPOSITORY, env=ENVIRONMENT, start_new_session=True, **quiet)
-    deadline = time.monotonic() + 120
-    while not ready():
-        assert process.poll() is None, "the run ended before it could be killed"
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-
-
-# Accumulation, averaged weights, mixup, augmentation and stochastic depth: all that a resume could get wrong.
-NOISY = (
-    "epochs=6", "batch_size=8", "micro_batch=4", "ema_decay=0.9", "drop_path=0.3", "mixup=0.8", "cutmix=1.0",
-    "random_erasing=0.5", "clip_grad=1.0", "precision=fp32",
-)  # fmt: skip
-
-
 @pytest.mark.training
 def test_fp16_resumed_in_training_ends_as_an_uninterrupted_one(colours: Path, tmp_path: Path) -> None:
     """The loss scale is state: with a wrong one the resumed steps would round differently, or be skipped."""
@@ -170,7 +109,7 @@ def test_fp16_resumed_in_training_ends_as_an_uninterrupted_one(colours: Path, tm
             state = torch.load(folder(out) / "checkpoints" / "last.pth", weights_only=True)["optimizer"]
             assert state["loss_scale"]["scale"] > 1
         execute(command(colours, out, *changes))
-        tensors.append(_tensors(folder(out) / "checkpoints" / "final.safetensors"))
+        tensors.append(final_weights(out))
         assert {row.precision for row in read(out / "results.csv")} == {"fp16"}
     for name, tensor in tensors[0].items():
         assert tensor.equal(tensors[1][name]), name
@@ -198,7 +137,7 @@ def test_a_run_killed_in_training_and_in_prediction_ends_as_an_uninterrupted_one
     _take_over_data(folder(whole) / "run.json", folder(broken) / "run.json")  # the pipe's size and time stand in it
     execute(command(data, broken, *NOISY))
     assert len(list(parts.parent.glob("val*"))) == 2  # the parts are gone: records and their origin are left
-    tensors = [_tensors(folder(out) / "checkpoints" / "final.safetensors") for out in (whole, broken)]
+    tensors = [final_weights(out) for out in (whole, broken)]
     for name, tensor in tensors[0].items():
         assert tensor.equal(tensors[1][name]), name
     rows = [read(out / "results.csv") for out in (whole, broken)]
@@ -210,20 +149,15 @@ def _take_over_data(source: Path, target: Path) -> None:
     target.write_text(json.dumps(facts))
 
 
-def _tensors(path: Path) -> dict:
-    from safetensors.torch import load_file
-
-    return load_file(path)
-
-
 @pytest.mark.spawn
 @pytest.mark.parametrize("processes", [2, 3])
 def test_several_processes_predict_what_one_predicts(
     plain: Path, colours: Path, tmp_path: Path, processes: int
 ) -> None:
-    """13 samples: neither 2 nor 3 divides them, nor the 4 batches evenly."""
+    """13 samples: neither 2 nor 3 divides them, nor the 4 batches evenly. The two are torchrun's own."""
     tuned = ("--weights", str(folder(plain) / "checkpoints" / "final.safetensors"))
-    done = execute(command(colours, tmp_path, verb="predict", processes=processes, extra=(*tuned, "--json")))
+    start = execute_by_torchrun if processes == 2 else execute
+    done = start(command(colours, tmp_path, verb="predict", extra=(*tuned, "--json")), count=processes)
     path = Path(json.loads(done.stdout)["predictions"])
     assert path.read_bytes() == (folder(plain) / "predictions" / "val.jsonl").read_bytes()
 
@@ -233,8 +167,8 @@ def test_training_on_two_processes_equals_training_on_one(colours: Path, tmp_pat
     """The same global batches, and gradients averaged over processes: the same weights but for rounding."""
     changes = ("precision=fp32", "clip_grad=1.0", "smallest_crop=1.0")
     for name, processes, micro in (("one", 0, 8), ("two", 2, 2)):
-        execute(command(colours, tmp_path / name, *changes, f"micro_batch={micro}", processes=processes))
-    one, two = (_tensors(folder(tmp_path / name) / "checkpoints" / "final.safetensors") for name in ("one", "two"))
+        execute(command(colours, tmp_path / name, *changes, f"micro_batch={micro}"), count=processes)
+    one, two = (final_weights(tmp_path / name) for name in ("one", "two"))
     moved = 0.0
     start = plan("imagenet", backbone="multiway_nano", data=colours, changes=FAST)
     for name, tensor in start.build_model().state_dict().items():
@@ -247,15 +181,8 @@ def test_training_on_two_processes_equals_training_on_one(colours: Path, tmp_pat
 
 @pytest.mark.spawn
 def test_two_runs_write_one_results_file(colours: Path, tmp_path: Path) -> None:
-    started = [
-        subprocess.Popen(
-            command(colours, tmp_path, extra=("--seed", seed)),
-            cwd=REPOSITORY,
-            env=os.environ | {"OMP_NUM_THREADS": "1"},
-        )
-        for seed in ("1", "2")
-    ]
-    assert [process.wait() for process in started] == [0, 0]
+    started = [Started("harness", *command(colours, tmp_path, extra=("--seed", seed))) for seed in ("1", "2")]
+    assert [process.wait().returncode for process in started] == [0, 0]
     rows = read(tmp_path / "results.csv")
     assert sorted((row.seed, row.metric) for row in rows) == [(1, "top1"), (1, "top5"), (2, "top1"), (2, "top5")]
 
@@ -278,7 +205,7 @@ def test_a_run_starts_from_official_pretrained_weights(
     assert "freshly initialised (4): fc_norm, head\n" in told
     assert "not used (6): beit3.encoder.layer_norm, mlm_head, mim_head\n" in told
     assert "resized from 64 to 16 px (1): beit3.encoder.embed_positions.A\n" in told
-    tuned = _tensors(folder(tmp_path) / "checkpoints" / "final.safetensors")
+    tuned = final_weights(tmp_path)
     name = "beit3.encoder.layers.3.ffn.A.fc1.weight"
     torch.testing.assert_close(tuned[name], state[name], atol=1e-6, rtol=0)
 

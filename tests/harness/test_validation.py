@@ -6,8 +6,6 @@ import csv
 from pathlib import Path
 
 import pytest
-import torch
-from safetensors.torch import load_file
 
 import harness
 import tasks
@@ -19,7 +17,7 @@ from tasks.bootstrap import mean
 from tasks.classification.imagenet import ImageNet
 from tasks.recipe import changed
 from tests.conftest import FAST
-from tests.harness.test_run import NOISY, command, execute, folder
+from tests.support.runs import NOISY, command, execute, final_weights, folder
 
 CHANGES = (*FAST, *NOISY, "epochs=4")
 
@@ -33,10 +31,6 @@ def curve(out: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def weights_of(out: Path) -> dict[str, torch.Tensor]:
-    return load_file(folder(out) / "checkpoints" / "final.safetensors")
-
-
 @pytest.fixture(scope="module")
 def validated(colours: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that is validated after each of its four epochs, its weights averaged. Read only."""
@@ -48,7 +42,7 @@ def validated(colours: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.training
 def test_validation_changes_no_bit_of_the_training(validated: Path, colours: Path, tmp_path: Path) -> None:
     run(colours, tmp_path)
-    plain, looked_at = weights_of(tmp_path), weights_of(validated)
+    plain, looked_at = final_weights(tmp_path), final_weights(validated)
     assert all(tensor.equal(looked_at[name]) for name, tensor in plain.items())
     rows, others = (read(out / "results.csv") for out in (tmp_path, validated))
     assert [(row.value, row.recipe_altered, row.recipe_sha256) for row in rows] == [
@@ -102,8 +96,8 @@ def test_an_interrupted_run_has_the_rows_of_an_uninterrupted_one(
     assert [row["step"] for row in curve(tmp_path)] == ["3", "3", "6", "6"]
     run(colours, tmp_path, "validate=1")
     assert curve(tmp_path) == curve(validated)
-    before = weights_of(validated)
-    assert all(tensor.equal(before[name]) for name, tensor in weights_of(tmp_path).items())
+    before = final_weights(validated)
+    assert all(tensor.equal(before[name]) for name, tensor in final_weights(tmp_path).items())
 
 
 @pytest.mark.training
@@ -130,7 +124,7 @@ def test_the_best_weights_are_kept_when_asked_for(
     monkeypatch.setattr(ImageNet, "score", lambda self, predictions, samples: [mean("top1", [next(scores)] * 13)])
     (row,) = run(colours, tmp_path, "validate=1", "keep=best")
     assert [row["kept"] for row in curve(tmp_path)] == ["True", "True", "False", "False"]
-    kept = weights_of(tmp_path)
+    kept = final_weights(tmp_path)
     assert all(tensor.equal(kept[name]) for name, tensor in states[1].items())
     assert not all(tensor.equal(kept[name]) for name, tensor in states[3].items())
     assert {"validate", "keep"} <= set(row.recipe_altered.split())
@@ -186,7 +180,7 @@ def test_two_processes_validate_as_one_does(colours: Path, tmp_path: Path) -> No
     extra = ("--validate", "1", "--validate-limit", "11")
     changes = ("precision=fp32", "eps=1e-3", "micro_batch=4")
     for name, processes in (("one", 0), ("two", 2)):
-        execute(command(colours, tmp_path / name, *changes, processes=processes, extra=extra))
+        execute(command(colours, tmp_path / name, *changes, extra=extra), count=processes)
     one, two = curve(tmp_path / "one"), curve(tmp_path / "two")
     assert [(row["step"], row["n"]) for row in one] == [("3", "11"), ("3", "11"), ("6", "11"), ("6", "11")]
     assert one == two

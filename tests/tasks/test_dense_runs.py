@@ -6,7 +6,6 @@ import csv
 import io
 import json
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,9 +23,7 @@ from harness.experiment import plan
 from harness.loop import StepLoop
 from harness.predictions import PredictionWriter, read
 from leaderboards.rows import ResultRow
-from tests.conftest import REPOSITORY
-from tests.harness.test_run import ENVIRONMENT, _free_port
-from tests.support import instances, label_maps
+from tests.support import instances, label_maps, processes
 from tests.support.photographs import detection_folder, parsed_scenes
 
 # 12 images in batches of 4, each accumulated from two halves.
@@ -153,15 +150,10 @@ def test_an_interrupted_run_ends_as_an_uninterrupted_one(
 # Several processes
 
 
-def execute(call: list[str], work: Path, *, processes: int, stop: int = -1) -> subprocess.CompletedProcess:
-    """A command under torchrun; its processes leave their weights in `work`."""
+def execute(call: list[str], work: Path, *, count: int, stop: int = -1) -> subprocess.CompletedProcess:
+    """A command as a group of processes, which leave their weights in `work`."""
     work.mkdir(parents=True, exist_ok=True)
-    address = ["--master-addr=127.0.0.1", f"--master-port={_free_port()}", f"--nproc-per-node={processes}"]
-    launcher = [sys.executable, "-m", "torch.distributed.run", *address, "-m", "tests.tasks.every_process"]
-    return subprocess.run(
-        [*launcher, str(work), str(stop), *call],
-        cwd=REPOSITORY, capture_output=True, text=True, env=ENVIRONMENT, timeout=300,
-    )  # fmt: skip
+    return processes.run("tests.tasks.every_process", work, stop, *call, processes=count)
 
 
 @pytest.fixture(scope="module")
@@ -175,14 +167,14 @@ def plain(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.spawn
 @BOTH
-@pytest.mark.parametrize("processes", [2, 3])
+@pytest.mark.parametrize("count", [2, 3])
 def test_several_processes_predict_what_one_predicts(
-    task: str, processes: int, data: Path, plain: Path, tmp_path: Path
+    task: str, count: int, data: Path, plain: Path, tmp_path: Path
 ) -> None:
     """7 images in batches of 2: neither 2 nor 3 divides them, nor 3 the batches."""
     extra = ("--weights", final(plain, task), "--name", "multiway_nano-seed0")
     call = arguments(task, data, tmp_path, verb="predict", extra=extra)
-    done = execute(call, tmp_path / "work", processes=processes)
+    done = execute(call, tmp_path / "work", count=count)
     assert done.returncode == 0, done.stderr
     assert predicted(tmp_path, task) == predicted(plain, task)
     records = read(folder(plain, task) / "predictions" / "val.jsonl")
@@ -199,12 +191,12 @@ def _root(task: str, data: Path) -> Path:
 def test_training_on_two_processes_is_killed_and_goes_on(task: str, data: Path, tmp_path: Path) -> None:
     """Both processes end with the same weights, and with those of a training that nobody killed."""
     call = {name: arguments(task, data, tmp_path / name, "micro_batch=1", *NOISY[task]) for name in ("whole", "broken")}
-    done = execute(call["whole"], tmp_path / "whole", processes=2)
+    done = execute(call["whole"], tmp_path / "whole", count=2)
     assert done.returncode == 0, done.stderr
-    done = execute(call["broken"], tmp_path / "broken", processes=2, stop=4)
+    done = execute(call["broken"], tmp_path / "broken", count=2, stop=4)
     assert done.returncode != 0
     assert not final(tmp_path / "broken", task).exists()
-    done = execute(call["broken"], tmp_path / "broken", processes=2)
+    done = execute(call["broken"], tmp_path / "broken", count=2)
     assert done.returncode == 0, done.stderr
     assert "Going on from step 3" in done.stderr
     for name in ("whole", "broken"):
@@ -220,7 +212,7 @@ def test_segmentation_on_two_processes_is_trained_as_on_one(data: Path, tmp_path
     task, changes = "ade20k", ("drop_path=0.0", "head_dropout=0.0", "norm=GN", "eps=1e-3", "lr=1e-2")
     assert main(arguments(task, data, tmp_path / "one", *changes, "micro_batch=4")) == 0
     call = arguments(task, data, tmp_path / "two", *changes, "micro_batch=1")
-    done = execute(call, tmp_path / "work", processes=2)
+    done = execute(call, tmp_path / "work", count=2)
     assert done.returncode == 0, done.stderr
     one, two = (load_file(final(tmp_path / name, task)) for name in ("one", "two"))
     start = plan(task, backbone="multiway_nano", data=data, changes=[*SHARED, *OWN[task]]).build_model().state_dict()

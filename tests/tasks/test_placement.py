@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -20,8 +18,8 @@ from tasks.classification.model import ImageClassifier
 from tasks.classification.recipes import ImageNetRecipe
 from tasks.recipe import changed
 from tests.backbones.test_multiway import small
-from tests.conftest import REPOSITORY, draw_folders
-from tests.harness.test_run import ENVIRONMENT, _free_port
+from tests.conftest import draw_folders
+from tests.support import processes
 from tests.support.questions import colour_questions
 from tests.tasks import split_training
 from tests.tasks.captioned import write_coco
@@ -69,10 +67,7 @@ def test_micro_batches_change_no_weight(
 @pytest.mark.spawn
 def test_processes_change_no_weight(whole: dict, data: Path, spm: Path, tmp_path: Path) -> None:
     """Two processes with two micro-batches each."""
-    launcher = ["-m", "torch.distributed.run", "--master-addr=127.0.0.1", f"--master-port={_free_port()}"]
-    work = ["--nproc-per-node=2", "-m", split_training.__name__, data, spm, tmp_path]
-    command = [sys.executable, *launcher, *map(str, work)]
-    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, env=ENVIRONMENT, timeout=300)
+    done = processes.run(split_training.__name__, data, spm, tmp_path, processes=2)
     assert done.returncode == 0, done.stderr
     for number, case in enumerate(CASES):
         assert_same(load_file(tmp_path / f"{number}.safetensors"), whole[case][1])

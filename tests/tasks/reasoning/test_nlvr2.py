@@ -13,7 +13,7 @@ import tasks
 from backbones import InputError, weights
 from harness.cli import main
 from tests.conftest import FAST
-from tests.harness.test_run import command, execute
+from tests.support.runs import command, execute
 from tests.tasks.reasoning.files import DATA, labels, statements
 
 ADAPTER = tasks.get("nlvr2")
@@ -70,7 +70,7 @@ def test_two_processes_train_and_predict_as_one(folder: Path, spm: Path, tmp_pat
     for processes in (0, 2):
         out = tmp_path / str(processes)
         tokenizer = ("--tokenizer", str(spm))
-        execute(command(folder, out, *TOGETHER, task="nlvr2", processes=processes, extra=tokenizer))
+        execute(command(folder, out, *TOGETHER, task="nlvr2", extra=tokenizer), count=processes)
         run = out / "nlvr2" / "multiway_nano-seed0"
         tensors.append(load_file(run / "checkpoints" / "final.safetensors"))
         predictions.append([json.loads(line) for line in (run / "predictions" / "dev.jsonl").read_text().splitlines()])

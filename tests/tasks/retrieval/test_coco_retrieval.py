@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +16,8 @@ from harness.cli import main
 from harness.experiment import plan
 from tasks.retrieval.model import DualEncoder
 from tests.backbones.test_multiway import small
-from tests.harness.test_run import _free_port, execute
 from tests.support.photographs import karpathy_split
+from tests.support.runs import execute
 from tests.tasks.captioned import write_coco
 
 ADAPTER = tasks.get("coco_retrieval")
@@ -173,13 +172,6 @@ def test_real_photographs_go_the_full_way(truth: Path, spm: Path, tmp_path: Path
     assert scores["mean_recall"].low < scores["mean_recall"].value < scores["mean_recall"].high
 
 
-def harness_command(*arguments: object, processes: int = 0) -> str:
-    """What the command prints."""
-    address = ["--master-addr=127.0.0.1", f"--master-port={_free_port()}", f"--nproc-per-node={processes}"]
-    launcher = ["-m", "torch.distributed.run", *address] if processes else []
-    return execute([sys.executable, *launcher, "-m", "harness", *map(str, arguments)]).stdout
-
-
 @pytest.mark.spawn
 def test_several_processes_train_and_predict_what_one_does(spm: Path, tmp_path: Path) -> None:
     """Each holds a third of the batch, and the loss compares all of it; 8 images and 20 texts in batches of 6 or 2."""
@@ -196,8 +188,8 @@ def test_several_processes_train_and_predict_what_one_does(spm: Path, tmp_path: 
     ):
         fixed += ["--set", change]
     one, three = tmp_path / "one", tmp_path / "three"
-    harness_command("run", *fixed, "--out", one, "--set", "micro_batch=6")
-    harness_command("run", *fixed, "--out", three, "--set", "micro_batch=2", processes=3)
+    execute(["run", *fixed, "--out", one, "--set", "micro_batch=6"])
+    execute(["run", *fixed, "--out", three, "--set", "micro_batch=2"], count=3)
     folders = [out / "coco_retrieval" / "multiway_nano-seed0" for out in (one, three)]
     tuned = [folder / "checkpoints" / "final.safetensors" for folder in folders]
     start = plan("coco_retrieval", backbone="multiway_nano", data=data, tokenizer=spm).build_model().state_dict()
@@ -210,7 +202,7 @@ def test_several_processes_train_and_predict_what_one_does(spm: Path, tmp_path: 
     assert (states[0][head] - start[head]).abs().max() > 1e-3
     # With the same weights and batches the predictions are the same to the byte.
     options = ["--out", tmp_path / "again", "--set", "micro_batch=6", "--weights", tuned[0], "--json"]
-    again = Path(json.loads(harness_command("predict", *fixed, *options, processes=3))["predictions"])
+    again = Path(json.loads(execute(["predict", *fixed, *options], count=3).stdout)["predictions"])
     before = folders[0] / "predictions" / "test.jsonl"
     for suffix in (".jsonl", ".arrays"):
         assert again.with_suffix(suffix).read_bytes() == before.with_suffix(suffix).read_bytes()

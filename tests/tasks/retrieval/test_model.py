@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import math
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,8 +12,7 @@ from backbones import weights
 from backbones.multiway import Multiway
 from tasks.retrieval.model import DualEncoder, contrastive_loss
 from tests.backbones.test_multiway import SMALL_GIANT, TOLERANCE, official_config, pair, small
-from tests.conftest import REPOSITORY
-from tests.harness.test_run import ENVIRONMENT, _free_port
+from tests.support import processes
 from tests.tasks.retrieval import joint_batch
 
 
@@ -110,11 +107,7 @@ def test_all_gets_a_gradient_but_the_mask_token_and_experts_for_pairs(config: ba
 @pytest.mark.spawn
 def test_two_processes_have_the_loss_and_the_gradients_of_one_with_the_joint_batch(tmp_path: Path) -> None:
     file = tmp_path / "two.pt"
-    launcher = ["-m", "torch.distributed.run", "--master-addr=127.0.0.1", f"--master-port={_free_port()}"]
-    work = ["--nproc-per-node=2", "-m", joint_batch.__name__, str(file)]
-    done = subprocess.run(
-        [sys.executable, *launcher, *work], cwd=REPOSITORY, capture_output=True, text=True, env=ENVIRONMENT, timeout=120
-    )
+    done = processes.run(joint_batch.__name__, file, processes=2)
     assert done.returncode == 0, done.stderr
     one, two = joint_batch.gradients(), torch.load(file, weights_only=True)
     losses = two.pop("losses")
