@@ -96,6 +96,14 @@ def spm(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
+def few_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Intervals from 20 bootstrap draws, for tests of values: 1,000 draws of box and mask AP take seconds."""
+    from tasks import bootstrap
+
+    monkeypatch.setitem(bootstrap.replicates.__kwdefaults__, "resamples", 20)
+
+
+@pytest.fixture
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """The images that items of tasks with text have opened, from here on."""
     from tasks.common import dataset

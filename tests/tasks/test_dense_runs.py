@@ -26,6 +26,8 @@ from leaderboards.rows import ResultRow
 from tests.support import instances, label_maps, processes
 from tests.support.photographs import detection_folder, parsed_scenes
 
+pytestmark = pytest.mark.usefixtures("few_draws")
+
 # 12 images in batches of 4, each accumulated from two halves.
 SHARED = (
     "image_size=32", "batch_size=4", "micro_batch=2", "epochs=2", "warmup_epochs=1", "workers=0", "precision=fp32",

@@ -13,6 +13,8 @@ from backbones import InputError, weights
 from harness.experiment import plan
 from tests.support import instances
 
+pytestmark = pytest.mark.usefixtures("few_draws")
+
 SMALL = (
     "image_size=32", "batch_size=2", "micro_batch=2", "workers=0", "precision=fp32", "head_channels=16", "roi_batch=8",
     "window=2",

@@ -16,6 +16,8 @@ from tasks.recipe import changed
 from tests.support.instances import CATEGORIES, by_metric, code, edit, folder, found, perfect, rectangle, write
 from tests.support.photographs import detection_folder
 
+pytestmark = pytest.mark.usefixtures("few_draws")
+
 ADAPTER = tasks.get("coco_detection")
 
 

@@ -22,6 +22,8 @@ from harness.predictions import PredictionWriter
 from tests.support.detections import evaluated
 from tests.support.instances import by_metric, code, edit, entries, folder, found, perfect
 
+pytestmark = pytest.mark.usefixtures("few_draws")
+
 ADAPTER = tasks.get("coco_detection")
 
 

@@ -20,6 +20,8 @@ from harness.predictions import PredictionWriter, read
 from tasks.adapter import Sample, TaskContext
 from tests.tasks.captioned import edit, write_coco
 
+pytestmark = pytest.mark.usefixtures("few_draws")
+
 ADAPTER = tasks.get("coco_retrieval")
 FAST = ("image_size=16", "batch_size=6", "micro_batch=6", "epochs=1", "warmup_epochs=0", "workers=0", "precision=fp32")
 

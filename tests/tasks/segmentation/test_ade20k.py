@@ -24,6 +24,8 @@ from tasks.segmentation.label_maps import encoded
 from tests.support.label_maps import SIZE, draw, draw_folder, png, png_with_palette, save
 from tests.support.photographs import parsed_scenes
 
+pytestmark = pytest.mark.usefixtures("few_draws")
+
 ADAPTER = tasks.get("ade20k")
 
 
