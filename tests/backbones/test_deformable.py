@@ -80,32 +80,20 @@ def test_no_tensor_is_read_back_from_the_device() -> None:
 def test_a_compiled_operator_gets_float32() -> None:
     """mmcv's CUDA operator has no bfloat16, and converts the places to the type of the values."""
     code = """
-import importlib.util, sys, torch
-from types import ModuleType
+import torch
+from tests.support import compiled_mmcv
 
-class Compiled(ModuleType):
-    def __getattr__(self, name):
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return lambda *args, **options: None
-    def ms_deform_attn_forward(self, value, shapes, starts, locations, weights, im2col_step):
-        assert {value.dtype, locations.dtype, weights.dtype} == {torch.float32}
-        assert starts.tolist() == [0, 24, 30] and shapes.tolist() == [[6, 4], [3, 2], [1, 5]]
-        from backbones.operators.deformable_attention import deformable_attention
-        return deformable_attention(value, shapes, locations, weights)
-    def ms_deform_attn_backward(self, value, shapes, starts, locations, weights, grad, by_value, *others, im2col_step):
-        assert {value.dtype, grad.dtype, by_value.dtype} == {torch.float32}
-        by_value.fill_(1)
+def forward(value, shapes, starts, locations, weights, im2col_step):
+    assert {value.dtype, locations.dtype, weights.dtype} == {torch.float32}
+    assert starts.tolist() == [0, 24, 30] and shapes.tolist() == [[6, 4], [3, 2], [1, 5]]
+    from backbones.operators.deformable_attention import deformable_attention
+    return deformable_attention(value, shapes, locations, weights)
 
-class Finder:
-    def find_spec(self, name, path=None, target=None):
-        return importlib.util.spec_from_loader(name, self) if name == "mmcv._ext" else None
-    def create_module(self, spec):
-        return Compiled(spec.name)
-    def exec_module(self, module):
-        pass
+def backward(value, shapes, starts, locations, weights, grad, by_value, *others, im2col_step):
+    assert {value.dtype, grad.dtype, by_value.dtype} == {torch.float32}
+    by_value.fill_(1)
 
-sys.meta_path.insert(0, Finder())
+compiled_mmcv.provide(ms_deform_attn_forward=forward, ms_deform_attn_backward=backward)
 from backbones import deformable, operators
 assert operators.compiled() and not operators.provide()
 grids = [(6, 4), (3, 2), (1, 5)]

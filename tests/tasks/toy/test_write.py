@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -143,8 +144,11 @@ def test_progress_wraps_each_split(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("other", [{"seed": 1}, {"scale": 0.3}, {"image_size": 64}])
 @pytest.mark.parametrize("finished", [True, False])
-def test_other_parameters_are_refused(tmp_path: Path, name: str, other: dict[str, float], finished: bool) -> None:
-    folder = toy.write(tmp_path, tasks=(name,), scale=SCALE)[name]
+def test_other_parameters_are_refused(
+    once: Path, tmp_path: Path, name: str, other: dict[str, float], finished: bool
+) -> None:
+    folder = place(tmp_path, name)
+    shutil.copytree(place(once, name), folder)
     if not finished:
         (folder / "toy.json").rename(folder / "toy.partial.json")
     before = hashes(tmp_path)
