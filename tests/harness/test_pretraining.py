@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import csv
 import shutil
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,8 +16,7 @@ from backbones.errors import InputError, UsageError
 from harness import hooks, peak, pretraining, pretraining_log
 from harness.workdir import CHECKPOINTS, FINAL
 from tasks.pretraining import toy_data
-from tests.conftest import REPOSITORY
-from tests.harness.test_run import ENVIRONMENT, _free_port
+from tests.support.runs import execute
 
 SPEED = ("samples_per_second", "peak_share")
 SHORT = ("steps=3", "warmup_steps=1", "batch_size=4", "micro_batch=4")
@@ -147,12 +144,7 @@ def test_a_killed_stage_goes_on_bit_for_bit(
 def test_two_processes_train_what_one_does(whole: Path, data: Path, tmp_path: Path) -> None:
     out = copied(whole, tmp_path)
     changes = [part for change in (*SHORT, "micro_batch=2") for part in ("--set", change)]
-    address = ["--master-addr=127.0.0.1", f"--master-port={_free_port()}"]
-    launcher = [sys.executable, "-m", "torch.distributed.run", *address, "--nproc-per-node=2", "-m", "harness"]
-    subprocess.run(
-        [*launcher, "pretrain", "nano_masked", "--data", str(data), "--out", str(out), *changes],
-        cwd=REPOSITORY, env=ENVIRONMENT, check=True, capture_output=True, timeout=300,
-    )  # fmt: skip
+    execute(["pretrain", "nano_masked", "--data", data, "--out", out, *changes], count=2)
     one, two = final(whole, "nano_masked"), final(out, "nano_masked")
     assert all(torch.allclose(value, two[name], atol=1e-4) for name, value in one.items())
 
