@@ -104,6 +104,13 @@ def test_features_in_another_form_are_refused_with_the_right_one(
     assert "image_ids [images], image_features [images, dim]" in told(capsys)
 
 
+def test_the_readme_has_the_forms_of_every_task() -> None:
+    readme = (REPOSITORY / "README.md").read_text()
+    section = readme.partition("## Predictions from elsewhere")[2].partition("\n## ")[0].replace("`", "")
+    for name in tasks.names():
+        assert tasks.get(name).prediction_forms.split("; ")[0] in section
+
+
 def test_the_help_and_the_list_show_the_forms_of_every_task(capsys: pytest.CaptureFixture) -> None:
     with pytest.raises(SystemExit):
         main(["score", "--help"])

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import ast
 import hashlib
 from collections.abc import Callable
 
 import numpy as np
 import pytest
 
-from tasks.bootstrap import Measurement, estimates, mean, replicates, values
+from tasks.bootstrap import Measurement, estimates, mean, replicates, values, weighted_sum
+from tests.conftest import REPOSITORY
 
 
 def test_mean_is_a_percentage_over_samples() -> None:
@@ -102,6 +104,18 @@ def test_a_metric_that_a_draw_has_no_units_for_is_left_out_of_its_interval() -> 
 
     # Nobody asks for the second metric, which is NaN in every draw.
     assert Measurement("a", 3, 3, statistic).interval(seed=0) == (1, 3)
+
+
+def test_no_statistic_leaves_its_sums_to_threads() -> None:
+    """BLAS splits `weights @ rows` among threads that wait for each other; `weighted_sum` has none."""
+    rows = np.random.default_rng(0).random((30, 2, 3))
+    weights = np.arange(30.0)
+    assert weighted_sum(weights, rows) == pytest.approx(np.tensordot(weights, rows, 1))
+    assert weighted_sum(weights, rows[:, 0, 0]) == pytest.approx(weights @ rows[:, 0, 0])
+    for path in (REPOSITORY / "tasks").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.BinOp) and isinstance(node.op, ast.MatMult):
+                assert "weights" not in (ast.unparse(node.left), ast.unparse(node.right)), f"{path}:{node.lineno}"
 
 
 def test_proportions_of_all_or_nothing_have_wilsons_interval() -> None:
