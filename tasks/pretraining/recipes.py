@@ -61,13 +61,13 @@ RECIPES: dict[str, PretrainingRecipe] = {
             micro_batch=64, workers=0,
         ),
         MaskedDataRecipe(
-            name="nano_masked", source=_OURS, starts_from="nano_teacher", image_size=64, steps=320, warmup_steps=20,
+            name="nano_masked", source=_OURS, starts_from="nano_teacher", image_size=64, steps=150, warmup_steps=10,
             batch_size=32, lr=7e-4, beta2=0.98, eps=1e-6, weight_decay=0.05, drop_path=0.0, clip_grad=3.0,
             text_length=32, max_tokens=22, smallest_crop=0.8, color_jitter=0.0, micro_batch=32, workers=0,
             deviations=("begins with the teacher's weights, to save the time of a laptop",),
         ),
         replace(
-            _NANO_TEACHER, name="nano_contrastive", starts_from="nano_masked", steps=80, warmup_steps=10, lr=3e-4
+            _NANO_TEACHER, name="nano_contrastive", starts_from="nano_masked", steps=50, warmup_steps=10, lr=3e-4
         ),
         _TOKENIZER,
         _MASKED,
