@@ -50,14 +50,43 @@ def test_the_transformer_begins_as_it_was_pretrained() -> None:
     torch.testing.assert_close(seen[0], resized, rtol=1e-3, atol=1e-3)
 
 
+def exchanged(
+    backbone: backbones.multiway.Multiway, adapter: ViTAdapter, *, patches_of: torch.Tensor, side_of: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Patches after the first injector and side tokens after the first extractor, each side shown its own image."""
+    embed, layers = backbone.embed_image, backbone.image_layers
+    patches: list[torch.Tensor] = []
+    side: list[torch.Tensor] = []
+
+    def recorded(tokens: torch.Tensor, which: range) -> torch.Tensor:
+        patches.append(tokens[:, backbone.prefix_tokens :])
+        return layers(tokens, which)
+
+    handle = adapter.stages[0].extractors[0].register_forward_hook(lambda _, inputs, output: side.append(output))
+    with pytest.MonkeyPatch.context() as patch, torch.inference_mode():
+        patch.setattr(backbone, "embed_image", lambda _: embed(patches_of))
+        patch.setattr(backbone, "image_layers", recorded)
+        adapter(backbone, side_of)
+    handle.remove()
+    return patches[0], side[0]
+
+
 def test_features_flow_both_ways() -> None:
-    """A change in the image's last corner reaches the patches through an injector, and every parameter learns."""
+    """A change in the last corner that one side alone sees reaches the other there, and every parameter learns."""
     backbone, adapter = build()
     backbone.freeze_unused_by_images()
     with torch.no_grad():
         for stage in adapter.stages:
             stage.scale.fill_(1.0)
     torch.manual_seed(1)
+    image = torch.randn(1, 3, 64, 64)
+    other = image.clone()
+    other[..., -16:, -16:] += 3
+    patches, side = exchanged(backbone, adapter, patches_of=image, side_of=image)
+    injected, _ = exchanged(backbone, adapter, patches_of=image, side_of=other)
+    _, extracted = exchanged(backbone, adapter, patches_of=other, side_of=image)
+    assert (injected - patches)[0, 15].norm() > 1e-2 * patches[0, 15].norm()  # the last of 4 x 4
+    assert (extracted - side)[0, 63].norm() > 1e-2 * side[0, 63].norm()  # the last of 8 x 8, at stride 8
     sum(features.square().mean() for features in adapter.train()(backbone, torch.randn(2, 3, 64, 64))).backward()
     idle = [name for name, parameter in adapter.named_parameters() if parameter.grad is None]
     assert not idle
