@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from harness.output import rows_table, table
-from tests.leaderboards.test_rows import of_run
+from tests.support.rows import of_run
 
 ROWS = [
     of_run("a", task="vqav2", split="rest_val", metric="accuracy_number", value=40.0, low=12.5, high=75.0, n=48),

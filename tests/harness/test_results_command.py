@@ -11,7 +11,7 @@ import pytest
 
 from harness.cli import main
 from leaderboards.rows import write
-from tests.leaderboards.test_rows import of_run
+from tests.support.rows import of_run
 
 
 @pytest.fixture

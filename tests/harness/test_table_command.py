@@ -11,7 +11,7 @@ import tasks
 from harness.cli import main
 from leaderboards import rows
 from leaderboards.rows import write
-from tests.leaderboards.test_rows import of_run
+from tests.support.rows import of_run
 
 
 def test_the_overview_is_printed_with_toy_rows_kept_apart(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

@@ -15,7 +15,7 @@ from harness.cli import main
 from harness.experiment import Experiment
 from tests.conftest import FAST
 from tests.harness.test_cli import call, told
-from tests.leaderboards.test_rows import of_run
+from tests.support.rows import of_run
 
 
 @pytest.fixture(autouse=True)

@@ -17,7 +17,7 @@ from harness.cli import main
 from leaderboards import exports, results
 from leaderboards.rows import write
 from tests.conftest import REPOSITORY
-from tests.leaderboards.test_rows import ROW, of_run
+from tests.support.rows import ROW, of_run
 
 ABOUT = exports.About(organization="A lab", relationship="third_party", retrieved=1_700_000_000, hub=exports.HUB)
 BASE = {"backbone": "beit3_base_patch16_224", "weights": "=x: [1].pth", "resolution": 224, "seed": 0}

@@ -12,7 +12,8 @@ import pytest
 from backbones.errors import InputError
 from leaderboards import results
 from leaderboards.rows import COLUMNS, SCHEMA, read, write
-from tests.leaderboards.test_rows import OLD, ROW, of_run, write_cells
+from tests.leaderboards.test_rows import OLD, write_cells
+from tests.support.rows import ROW, of_run
 
 
 def values(found: results.Results) -> dict[str, float]:

@@ -11,30 +11,7 @@ import pandas as pd
 import pytest
 
 from leaderboards.rows import COLUMNS, SCHEMA, ResultRow, ResultsError, read, write
-
-ROW = ResultRow(
-    task="imagenet",
-    dataset="ImageNet-1K, 2012",
-    split="val",
-    metric="top1",
-    unit="percent",
-    value=85.4,
-    low=85.1,
-    high=85.7,
-    n=50_000,
-    data_sha256="d" * 64,
-    metric_version=1,
-    predictions_sha256="p" * 64,
-    package_version="0.1.0",
-    package_commit="",
-    libraries="torch=2.11.0",
-    started="2026-01-01T00:00:00+00:00",
-    run_id="first",
-)
-
-
-def of_run(name: str, **changes: object) -> ResultRow:
-    return dataclasses.replace(ROW, run_id=name, **changes)
+from tests.support.rows import ROW, of_run
 
 
 def test_rows_come_back_typed_and_in_order(tmp_path: Path) -> None:
@@ -188,7 +165,7 @@ def test_many_writers_at_once_lose_no_row(tmp_path: Path) -> None:
     code = """
         import sys
         from pathlib import Path
-        from tests.leaderboards.test_rows import of_run
+        from tests.support.rows import of_run
         from leaderboards.rows import write
         for number in range(15):
             write(Path(sys.argv[1]), [of_run(f"{sys.argv[2]}-{number}")])
@@ -207,7 +184,7 @@ def test_a_failed_write_keeps_what_was_there(tmp_path: Path) -> None:
     code = """
         import resource, sys
         from pathlib import Path
-        from tests.leaderboards.test_rows import of_run
+        from tests.support.rows import of_run
         from leaderboards.rows import ResultsError, write
         resource.setrlimit(resource.RLIMIT_FSIZE, (2000, resource.RLIM_INFINITY))
         try:
