@@ -40,10 +40,10 @@ def run(args: argparse.Namespace) -> CommandOutput:
     from tasks.pretraining import recipes
 
     recipes.get(args.recipe)  # a wrong name is told before PyTorch is imported
-    from harness import distributed, pretraining
+    from harness import distributed, pretraining, pretraining_plan
 
     distributed.start()
-    stage = pretraining.plan(args.recipe, **{name: getattr(args, name) for name in OPTIONS})
+    stage = pretraining_plan.plan(args.recipe, **{name: getattr(args, name) for name in OPTIONS})
     made = pretraining.run(stage, log=args.log)
     written = {"result": str(made.result), "figures": str(stage.folder / "figures.csv")}
     written |= {"curves": str(made.curves)} if made.curves else {}

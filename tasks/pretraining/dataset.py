@@ -135,8 +135,8 @@ class Contrasted(Dataset):
 class Mixed(Dataset):
     """One sample of each kind of data as one item, by kind.
 
-    An epoch is a pass over the largest kind. A smaller one is gone through as often as it fits, and the part of a pass
-    that is left falls on other samples in each epoch's order: no sample is taken more than once more than another.
+    An epoch is a pass over the largest kind. A smaller one is gone through as often as it fits; where that leaves a
+    part of a pass, its first samples are taken once more.
     """
 
     def __init__(self, kinds: Mapping[str, Dataset]) -> None:

@@ -66,6 +66,7 @@ class MaskedDataRecipe(PretrainingRecipe):
     text_reconstruction: Reconstruction = "both"  # data whose texts are masked
     pair_masking: Literal["separate", "joint"] = "separate"  # the image or the text of a pair, or both at once
     image_target: Target = "tokenizer"
+    new_image_head: bool = False  # begin mim_head at random, though the weights have one for another number of codes
     transformer: Literal["multiway", "standard"] = "multiway"  # standard: one set of weights for all modalities
 
     image_mask_ratio: float = 0.4

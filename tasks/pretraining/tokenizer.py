@@ -7,6 +7,7 @@ It is trained by knowledge distillation (`distillation.py`), or comes from a BEi
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from backbones.errors import InputError, UsageError
 from backbones.multiway import Multiway
 from backbones.positions import require_whole_patches
 from tasks.pretraining.codebook import Codebook, Quantised
-from tasks.pretraining.targets import CodeTarget, normalised
+from tasks.pretraining.targets import CodeTarget, ImageTarget, normalised
 
 KIND = "image_tokenizer"  # key in the metadata of a file
 
@@ -141,14 +142,19 @@ def assembled(encoder: MultiwayConfig, state: dict[str, Tensor], path: Path) -> 
     return tokenizer.eval().requires_grad_(False)
 
 
-def require_codes(target: CodeTarget, codes: int, path: Path) -> None:
-    """Check that a tokenizer has as many codes as a recipe predicts.
+def require_codes(target: ImageTarget, path: Path, *, state: Mapping[str, Tensor], weights_file: Path) -> None:
+    """Check that weights that a training begins with predict as many codes as its target has.
+
+    Args:
+        state: of the weights; without `mim_head` they fit every target.
 
     Raises:
-        UsageError: it has not.
+        UsageError: they predict another number.
     """
-    if target.outputs != codes:
+    head = state.get("mim_head.weight")
+    if head is not None and len(head) != target.outputs:
         raise UsageError(
-            f"The tokenizer {path} has {target.outputs:,} codes, and the recipe predicts {codes:,}. Give the tokenizer "
-            f"that belongs to the recipe, or --set codes={target.outputs}."
+            f"{path} has {target.outputs:,} codes, and {weights_file} predicts {len(head):,} (mim_head). Give the "
+            "tokenizer that the weights were pretrained with (--image-tokenizer FILE), or begin that head at random: "
+            "--set new_image_head=true."
         )

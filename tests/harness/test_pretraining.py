@@ -14,6 +14,7 @@ import backbones
 from backbones import weights
 from backbones.errors import InputError, UsageError
 from harness import hooks, peak, pretraining, pretraining_log
+from harness.pretraining_plan import CLUSTERS, TOKENIZER, plan
 from harness.workdir import CHECKPOINTS, FINAL
 from tasks.pretraining import toy_data
 from tests.support.runs import execute
@@ -30,7 +31,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(recipe: str, data: Path, out: Path, *changes: str, **options: object) -> pretraining.Pretrained:
-    stage = pretraining.plan(recipe, data=str(data), out=out, changes=(*SHORT, *changes), **options)
+    stage = plan(recipe, data=str(data), out=out, changes=(*SHORT, *changes), **options)
     return pretraining.run(stage)
 
 
@@ -55,7 +56,7 @@ def figures(out: Path, recipe: str) -> list[dict[str, str]]:
 
 
 def test_each_stage_begins_with_what_another_made(whole: Path) -> None:
-    codes = weights.read(whole / "nano_tokenizer" / pretraining.TOKENIZER)["quantize.weight"]
+    codes = weights.read(whole / "nano_tokenizer" / TOKENIZER)["quantize.weight"]
     masked, teacher, tuned = (final(whole, name) for name in ("nano_masked", "nano_teacher", "nano_contrastive"))
     assert codes.shape == (16, 4)
     assert masked["mim_head.weight"].shape[0] == 16
@@ -98,8 +99,8 @@ def copied(whole: Path, out: Path, stages: Sequence[str] = ("nano_teacher", "nan
 
 def test_the_codebook_stays_as_it_is_while_it_is_predicted(whole: Path, data: Path, tmp_path: Path) -> None:
     out = copied(whole, tmp_path)
-    tokenizer = out / "nano_tokenizer" / pretraining.TOKENIZER
-    stage = pretraining.plan("nano_masked", data=str(data), out=out, changes=SHORT)
+    tokenizer = out / "nano_tokenizer" / TOKENIZER
+    stage = plan("nano_masked", data=str(data), out=out, changes=SHORT)
     target = pretraining.stages.image_target(stage.recipe, stage.backbone, stage.target)
     before = {name: value.clone() for name, value in target.state_dict().items()}
     asked = []
@@ -167,17 +168,15 @@ def test_a_loss_that_is_not_finite_ends_the_training(data: Path, tmp_path: Path)
 
 def test_what_a_stage_needs_is_said_with_the_command_that_makes_it(data: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="run `harness pretrain nano_teacher` with the same --out first"):
-        pretraining.plan("nano_tokenizer", data=str(data), out=tmp_path)
+        plan("nano_tokenizer", data=str(data), out=tmp_path)
     with pytest.raises(UsageError, match="--image-tokenizer FILE"):
-        pretraining.plan("nano_masked", data=str(data), out=tmp_path, weights="none")
+        plan("nano_masked", data=str(data), out=tmp_path, weights="none")
 
 
 def test_clusters_of_a_teachers_features_are_a_target(whole: Path, data: Path, tmp_path: Path) -> None:
     out = copied(whole, tmp_path, ("nano_teacher",))
-    made = pretraining.run(
-        pretraining.plan("nano_clusters", data=str(data), out=out, changes=("codes=8", "micro_batch=4"))
-    )
-    assert made.result == out / "nano_clusters" / pretraining.CLUSTERS
+    made = pretraining.run(plan("nano_clusters", data=str(data), out=out, changes=("codes=8", "micro_batch=4")))
+    assert made.result == out / "nano_clusters" / CLUSTERS
     run("nano_masked", data, out, "image_target=kmeans", "steps=1")
     assert final(out, "nano_masked")["mim_head.weight"].shape[0] == 8
 
@@ -191,6 +190,17 @@ def test_a_tokenizer_of_another_grid_is_refused(whole: Path, data: Path, tmp_pat
     out = copied(whole, tmp_path)
     with pytest.raises(UsageError, match=r"is for 4 × 4 patches.*--set image_size=64"):
         run("nano_masked", data, out, "image_size=48")
+
+
+def test_weights_that_predict_other_codes_are_refused_unless_asked_for(whole: Path, data: Path, tmp_path: Path) -> None:
+    out = copied(whole, tmp_path)
+    masked = weights.read(whole / "nano_masked" / CHECKPOINTS / FINAL)
+    start = tmp_path / "start.safetensors"
+    weights.save(masked | {"mim_head.weight": torch.zeros(7, 192), "mim_head.bias": torch.zeros(7)}, start)
+    with pytest.raises(UsageError, match=r"has 16 codes, and .*start\.safetensors predicts 7"):
+        run("nano_masked", data, out, "steps=1", weights=str(start))
+    run("nano_masked", data, out, "steps=1", "new_image_head=true", weights=str(start))
+    assert final(out, "nano_masked")["mim_head.weight"].shape[0] == 16
 
 
 @pytest.mark.parametrize("ratio", ["image_mask_ratio=0.0", "image_mask_ratio=1.0", "pair_mask_ratio=1.0"])

@@ -148,11 +148,13 @@ def test_what_is_no_tokenizer_is_refused(tmp_path: Path) -> None:
             tokenizer.read(tmp_path / "part.safetensors")
 
 
-def test_another_number_of_codes_than_the_recipe_predicts_is_refused() -> None:
+def test_another_number_of_codes_than_the_weights_predict_is_refused() -> None:
     target = TokenizerTarget(distillation().tokenizer)
-    tokenizer.require_codes(target, 12, Path("t.safetensors"))
-    with pytest.raises(UsageError, match=r"12 codes, and the recipe predicts 8,192.*--set codes=12"):
-        tokenizer.require_codes(target, 8192, Path("t.safetensors"))
+    files = {"path": Path("t.safetensors"), "weights_file": Path("w.pth")}
+    for state in ({}, {"mim_head.weight": torch.zeros(12, 4)}):
+        tokenizer.require_codes(target, state=state, **files)
+    with pytest.raises(UsageError, match=r"12 codes, and w\.pth predicts 8,192.*--set new_image_head=true"):
+        tokenizer.require_codes(target, state={"mim_head.weight": torch.zeros(8192, 4)}, **files)
 
 
 def test_masked_data_modelling_leaves_the_codebook_as_it_is() -> None:
