@@ -137,7 +137,7 @@ def _build_timm(name: str, image_size: int | None, options: dict) -> nn.Module:
 
     if options.get("window"):
         raise UsageError(
-            f"timm/{name} has no window attention. Take --set window=0: every layer then attends to all patches, which "
+            f"timm/{name} has no window attention. Use --set window=0: every layer then attends to all patches, which "
             "needs more time and memory (--set checkpoint_activations=true)."
         )
     left_out = ("window", "global_layers", "final_norm")  # without windows all layers are global; timm norms as it does

@@ -14,7 +14,7 @@ class KeyValueCache:
 
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
-        self.pair = False  # whether an image is in it, so that later text belongs to an image-text pair
+        self.pair = False  # an image is in it, so that later text belongs to an image-text pair
         self._layers: dict[int, tuple[Tensor, Tensor]] = {}
         self._lengths: dict[int, int] = {}
 
@@ -24,6 +24,12 @@ class KeyValueCache:
 
     def append(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """Add this call's tokens to a layer and return all of its keys and values.
+
+        Args:
+            key, value: [batch, heads, new tokens, head dim].
+
+        Returns:
+            [batch, heads, all tokens, head dim] each.
 
         Raises:
             ValueError: more tokens than the capacity.

@@ -14,7 +14,7 @@ Grid = tuple[int, int]  # rows and columns of a map
 
 
 class DeformableAttention(nn.Module):
-    """Queries look at points around their own places on the maps of several levels.
+    """Attention of queries to a few sampled points around their own positions on the maps of several levels.
 
     Parameters have the names and initial values of mmcv's MultiScaleDeformableAttention. In contrast to it, sizes of
     maps are numbers and not tensors, so that no call waits for a GPU, and what is sampled is computed in float32
@@ -36,7 +36,7 @@ class DeformableAttention(nn.Module):
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
-        """Equal weights, and points that lie in another direction for each head, one cell apart."""
+        """Initialize equal weights, and points in another direction for each head, one cell apart."""
         for layer in (self.sampling_offsets, self.attention_weights):
             nn.init.zeros_(layer.weight)
         for layer in (self.value_proj, self.output_proj):
@@ -55,20 +55,22 @@ class DeformableAttention(nn.Module):
         Args:
             query: [batch, queries, dim].
             value: [batch, cells, dim], the cells of all levels one after the other, each level row by row.
-            references: the queries' places, (x, y) in 0..1; float32, broadcastable to [batch, queries, levels, 2].
+            references: the queries' positions, (x, y) in 0..1; float32, broadcastable to [batch, queries, levels, 2].
             grids: size of each level.
 
         Returns:
             [batch, queries, dim], without the query itself.
         """
-        places = (self.heads, self.levels, self.points)
+        samples = (self.heads, self.levels, self.points)
         cells = self.value_proj(value).unflatten(-1, (self.heads, -1))  # [batch, cells, heads, head width]
-        offsets = self.sampling_offsets(query).unflatten(-1, (*places, 2)).float()
+        # [batch, queries, heads, levels, points, 2], in cells of each level
+        offsets = self.sampling_offsets(query).unflatten(-1, (*samples, 2)).float()
+        # [batch, queries, heads, levels * points]
         weights = self.attention_weights(query).unflatten(-1, (self.heads, -1)).float().softmax(-1)
         sizes = torch.tensor([(columns, rows) for rows, columns in grids], dtype=torch.float32)
         sizes = sizes.to(query.device, non_blocking=True)[:, None]  # [levels, 1, 2]
         locations = references[:, :, None, :, None] + offsets / sizes  # [batch, queries, heads, levels, points, 2]
-        return self.output_proj(sampled(cells, grids, locations, weights.unflatten(-1, places[1:])))
+        return self.output_proj(sampled(cells, grids, locations, weights.unflatten(-1, samples[1:])))
 
 
 def sampled(value: Tensor, grids: Sequence[Grid], locations: Tensor, weights: Tensor) -> Tensor:

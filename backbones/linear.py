@@ -1,7 +1,7 @@
 """nn.Linear with a faster path for inference on a CPU.
 
 PyTorch's CPU linear copies the bias into the output before the product, runs GELU as a pass of its own, and has oneDNN
-arrange the weight anew in every call. oneDNN does the first two inside the product, through the operator that
+rearrange the weight in every call. oneDNN does the first two inside the product, through the operator that
 torch.compile uses for the same purpose (10 to 20 % of a float32 forward), and takes a weight that is arranged already
 (5 % of the products of many tokens, up to half of those of few, as in decoding).
 """
@@ -43,7 +43,7 @@ class Linear(nn.Linear):
         return self._packs[dtype]
 
     def _onednn_dtype(self, x: Tensor) -> torch.dtype | None:
-        """What oneDNN computes this product in; None where PyTorch's own linear has to."""
+        """The dtype in which oneDNN computes this product; None where PyTorch's own linear has to."""
         if x.device.type != "cpu" or torch.is_grad_enabled() or torch.compiler.is_compiling():
             return None
         dtype = x.dtype

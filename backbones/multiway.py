@@ -1,10 +1,25 @@
 """The Multiway transformer: self-attention over all tokens, one feed-forward expert per modality.
 
-Tokens travel as one tensor per modality ("streams"), because every projection, norm and feed-forward of
-the decoupled form is applied to one modality at a time; they meet only inside the attention. Parameters
-carry the names of the official implementation, in which expert A is vision and expert B is language, so
-that official checkpoints load as they are. Source of the layer's form: "Image as a Foreign Language"
-(arXiv 2208.10442) and Magneto (arXiv 2210.06423) for the sub-LayerNorms.
+    image [batch, 3, height, width]  -> VisionEmbedding + positions A -> stream A [batch, 1 + patches, dim]
+    text  [batch, length]            -> Embedding       + positions B -> stream B [batch, length, dim]
+
+    each layer:
+      A -+- norm.A - q,k,v.A -.                         .- out.A -+- norm.A  - ffn.A --+-> A
+         |                    |  attention over the     |         |                    |
+         '--------------------|- tokens of A and B -----|---------'--------------------'   (residuals)
+         .--------------------|- joined                 |---------.--------------------.
+         |                    |                         |         |                    |
+      B -+- norm.B - q,k,v.B -'                         '- out.B -+- norm.B  - ffn.B --+-> B
+
+    attention="shared":  one norm and one set of q, k, v and out for both streams
+    experts="standard":  one feed-forward (and its norm) for both
+    vl_layers=n:         in the last n layers, both streams of an image-text pair go through norm.VL and ffn.VL
+
+Tokens travel as one tensor per modality ("streams"), because every projection, norm and feed-forward of the decoupled
+form is applied to one modality at a time; they meet only inside the attention. Parameters carry the names of the
+official implementation, in which expert A is vision and expert B is language, so that official checkpoints load as
+they are. Source of the layer's form: "Image as a Foreign Language" (arXiv 2208.10442) and Magneto (arXiv 2210.06423)
+for the sub-LayerNorms.
 
 Under autocast the streams stay float32 from the embeddings to the final norm, as in torchscale: half precision holds
 what a layer computes, but would lose it in the sum of all layers.
@@ -39,7 +54,7 @@ IMAGE, TEXT, PAIR = "A", "B", "VL"
 
 
 class Encoded(NamedTuple):
-    """What the transformer returns.
+    """Output of the transformer.
 
     tokens: [batch, image tokens + text tokens, dim]; the image comes first and starts with its class token.
     image_length: how many of the tokens are the image's (0 for text alone).
@@ -92,21 +107,21 @@ class Attention(nn.Module):
 
     def _project(self, projection: nn.Module, streams: dict[str, Tensor]) -> Tensor:
         """Streams of [batch, n, dim] -> [batch, heads, sum of n, dim / heads]."""
-        parts = [_expert(projection, name)(tokens) for name, tokens in streams.items()]
-        joined = parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+        joined = _join({name: _expert(projection, name)(tokens) for name, tokens in streams.items()})
         return joined.unflatten(-1, (self.heads, -1)).transpose(1, 2)
 
     def forward(self, streams: dict[str, Tensor], mix: Mix) -> dict[str, Tensor]:
-        query = self._project(self.q_proj, streams)
+        """Streams of normed tokens [batch, n, dim] by expert -> the update of each, [batch, n, dim]."""
+        query = self._project(self.q_proj, streams)  # [batch, heads, tokens of all streams, head dim]
         key = self._project(self.k_proj, streams)
         value = self._project(self.v_proj, streams)
-        mixed = mix(query, key, value).transpose(1, 2).flatten(2)
+        mixed = mix(query, key, value).transpose(1, 2).flatten(2)  # [batch, tokens of all streams, dim]
         out = {}
         lengths = [tokens.shape[1] for tokens in streams.values()]
-        for name, part in zip(streams, mixed.split(lengths, dim=1), strict=True):
+        for name, tokens in zip(streams, mixed.split(lengths, dim=1), strict=True):
             if self.inner_attn_ln is not None:
-                part = _expert(self.inner_attn_ln, name)(part)
-            out[name] = _expert(self.out_proj, name)(part)
+                tokens = _expert(self.inner_attn_ln, name)(tokens)
+            out[name] = _expert(self.out_proj, name)(tokens)
         return out
 
 
@@ -148,7 +163,7 @@ class Layer(nn.Module):
         self.final_layer_norm = _experts(norm, ffn_experts)
 
     def _residual(self, streams: dict[str, Tensor], update: dict[str, Tensor], *, half: int) -> dict[str, Tensor]:
-        """streams + update; in training a sample's whole update is dropped with the layer's rate.
+        """Add updates to their streams [batch, n, dim]; in training whole samples are dropped at the layer's rate.
 
         Args:
             half: 0 for attention, 1 for feed-forward.
@@ -157,12 +172,19 @@ class Layer(nn.Module):
             # One draw for a sample, shared by its image and its text; images alone and texts alone have their own.
             key = (self.index, half, len(update), int(TEXT in update))
             kept = noise.kept(next(iter(update.values())), self.drop_path, key=key)
-            update = {name: part * kept for name, part in update.items()}
+            update = {name: tokens * kept for name, tokens in update.items()}  # kept: [batch, 1, 1]
         return {name: tokens + update[name] for name, tokens in streams.items()}
 
     def forward(
         self, streams: dict[str, Tensor], bias: Tensor | None, cache: KeyValueCache | None
     ) -> dict[str, Tensor]:
+        """Streams [batch, n, dim] by expert -> the same.
+
+        Args:
+            bias: added to the attention scores, broadcastable to [batch, heads, queries, keys].
+            cache: keys and values of earlier tokens, which come first among the keys.
+        """
+
         def mix(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
             if cache is not None:
                 key, value = cache.append(self.index, key, value)
@@ -174,14 +196,14 @@ class Layer(nn.Module):
     def attend(
         self, streams: dict[str, Tensor], attention: Callable[[dict[str, Tensor]], dict[str, Tensor]]
     ) -> dict[str, Tensor]:
-        """The attention half: `attention` of the normed streams is added to them."""
+        """The attention half: streams [batch, n, dim], to which `attention` of the normed streams is added."""
         normed = {
             name: for_products(_expert(self.self_attn_layer_norm, name)(tokens)) for name, tokens in streams.items()
         }
         return self._residual(streams, attention(normed), half=0)
 
     def feed(self, streams: dict[str, Tensor], *, pair: bool = False) -> dict[str, Tensor]:
-        """The feed-forward half; tokens of a pair go to the pair's expert where the layer has one."""
+        """The feed-forward half, streams [batch, n, dim]; a pair's tokens go to the pair expert where there is one."""
         fused = self.has_pair_expert and pair
         update = {}
         for name, tokens in streams.items():
@@ -201,7 +223,7 @@ class VisionEmbedding(nn.Module):
 
     def forward(self, image: Tensor, masked: Tensor | None) -> Tensor:
         """[batch, 3, height, width] -> [batch, 1 + patches, dim]; `masked` [batch, patches], 1 = masked."""
-        patches = self.proj(image).flatten(2).transpose(1, 2)
+        patches = self.proj(image).flatten(2).transpose(1, 2)  # [batch, patches, dim]
         if masked is not None:
             patches = torch.where(masked.bool().unsqueeze(-1), self.mask_token, patches)
         return torch.cat([self.cls_token.expand(len(patches), -1, -1), patches], dim=1)
@@ -262,7 +284,7 @@ class Multiway(nn.Module):
 
     @property
     def map_layers(self) -> int:
-        """How many layers `maps` can be asked for."""
+        """Number of layers that `maps` can be asked for."""
         return self.config.layers
 
     @torch.no_grad()
@@ -303,7 +325,7 @@ class Multiway(nn.Module):
             vision_masked: bool or int [batch, patches], 1 = replaced by the mask token.
             attn_mask: bool or int [queries, keys] or [batch, queries, keys], 1 = may not attend; keys include
                 cached ones, which come first.
-            text_positions: int64 [length], the place of each text token in its text; 0, 1, … when not given.
+            text_positions: int64 [length], the position of each text token in its text; 0, 1, … when not given.
             cache: keys and values of earlier calls; this call's are appended to it.
             layers: indices of the layers whose output is wanted in `Encoded.layers`.
 
@@ -348,7 +370,7 @@ class Multiway(nn.Module):
         return streams[IMAGE]
 
     def image_tokens(self, image: Tensor) -> int:
-        """How many tokens an image [batch, 3, height, width] becomes, the class token counted."""
+        """Number of tokens of an image [batch, 3, height, width], the class token included."""
         height, width = image.shape[-2:]
         return self.prefix_tokens + (height // self.config.patch_size) * (width // self.config.patch_size)
 
@@ -411,14 +433,15 @@ class Multiway(nn.Module):
 
 
 def _join(streams: dict[str, Tensor]) -> Tensor:
-    parts = list(streams.values())
-    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+    """Streams [batch, n, …] one behind the other: [batch, sum of n, …]."""
+    tokens = list(streams.values())
+    return tokens[0] if len(tokens) == 1 else torch.cat(tokens, dim=1)
 
 
 def _attention_bias(
     attn_mask: Tensor | None, text_padding: Tensor | None, image_length: int, *, dtype: torch.dtype
 ) -> Tensor | None:
-    """What is added to the attention scores, broadcastable to [batch, heads, queries, keys].
+    """Term that is added to the attention scores, broadcastable to [batch, heads, queries, keys].
 
     Blocked pairs get -1e8 (in float16, which ends at -65504, half its least number) and padded keys -inf, as in the
     official code: the difference shows in rows in which everything is blocked.
@@ -429,7 +452,7 @@ def _attention_bias(
         bias = torch.zeros_like(attn_mask, dtype=dtype).masked_fill_(attn_mask.bool(), blocked)
         bias = bias[None, None] if bias.ndim == 2 else bias[:, None]
     if text_padding is not None:
-        keys = F.pad(text_padding.bool(), (image_length, 0))
+        keys = F.pad(text_padding.bool(), (image_length, 0))  # [batch, keys]
         padded = torch.zeros_like(keys, dtype=dtype).masked_fill_(keys, float("-inf"))[:, None, None]
         bias = padded if bias is None else bias + padded
     return bias

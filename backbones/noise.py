@@ -55,7 +55,7 @@ def kept(update: Tensor, rate: float, *, key: tuple[int, ...]) -> Tensor:
 
     Args:
         update: [rows, …]; rows are the samples of the share, or several times these (image a of all, image b of all).
-        key: tells this draw from the others of a step.
+        key: distinguishes this draw from the others of a step.
 
     Returns:
         [rows, 1, …], of the type and on the device of `update`.

@@ -16,7 +16,7 @@ WRAPPERS = ("model", "module", "state_dict", "model_ema")
 
 
 class _Unread:
-    """Stands in for the objects that official training checkpoints hold beside tensors."""
+    """Placeholder of the objects that official training checkpoints hold beside tensors."""
 
     def __init__(self, *args: object) -> None:
         """Whatever the file passes is dropped."""

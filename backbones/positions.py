@@ -62,7 +62,7 @@ def resize_patch_kernel(kernel: Tensor, patch_size: int) -> Tensor:
 def require_whole_patches(image: Tensor, patch_size: int) -> None:
     """Check that an image [..., height, width] is a whole number of patches, since what is left over would be cut off.
 
-    Heads that resize a map to the image would then read every place from a little further left and up.
+    Heads that resize a map to the image would then read every pixel from a little further left and up.
 
     Raises:
         InputError: a side is not a multiple of the patch size.

@@ -49,12 +49,12 @@ class TimmBackbone(nn.Module):
         wanted = {option: value for option, value in wanted.items() if value is not None}
         self.model, refused = _create(name, {**wanted, "dynamic_img_size": True})
         if "drop_path_rate" in refused:
-            raise UsageError(f"timm/{name} has no stochastic depth: take --set drop_path=0.")
+            raise UsageError(f"timm/{name} has no stochastic depth: use --set drop_path=0.")
         _share_noise(self.model)
         if "patch_size" in refused and patch_size != self.patch_size:
             own = f"patches of {self.patch_size} pixels" if self.patch_size else "no patches"
             raise UsageError(
-                f"timm/{name} has {own} and cannot be built with patches of {patch_size}, which this task needs. Take "
+                f"timm/{name} has {own} and cannot be built with patches of {patch_size}, which this task needs. Use "
                 "a plain vision transformer, such as timm/vit_base_patch16_224."
             )
         if image_size and self.patch_size and image_size % self.patch_size:
@@ -69,7 +69,7 @@ class TimmBackbone(nn.Module):
         self.image_size = image_size or self.model.pretrained_cfg["input_size"][-1]
         self.prefix_tokens = getattr(self.model, "num_prefix_tokens", 0)
         if not hasattr(self.model, "group_matcher"):
-            raise UsageError(f"timm does not say in which layer the parameters of {name} are. Take another model.")
+            raise UsageError(f"timm does not say in which layer the parameters of {name} are. Use another model.")
         groups = group_parameters(self.model, self.model.group_matcher(coarse=False), reverse=True)
         self._layer_ids = {f"model.{parameter}": depth for parameter, depth in groups.items()}
 
@@ -108,7 +108,7 @@ class TimmBackbone(nn.Module):
 
     @property
     def map_layers(self) -> int:
-        """How many layers `maps` can be asked for, if their maps have one stride, as dense heads want it.
+        """Number of layers that `maps` can be asked for, if their maps have one stride, as dense heads want it.
 
         Raises:
             UsageError: a model in stages of different strides.
@@ -117,14 +117,14 @@ class TimmBackbone(nn.Module):
         if len(strides) != 1:
             raise UsageError(
                 f"timm/{self._name} works in stages of the strides {sorted(strides)}; detection and segmentation build "
-                "their pyramid on a plain transformer. Take one, such as timm/vit_base_patch16_224."
+                "their pyramid on a plain transformer. Use one, such as timm/vit_base_patch16_224."
             )
         return len(self.model.feature_info)
 
     def forward(self, image: Tensor, text: None = None) -> Encoded:
         """[batch, 3, height, width] -> tokens [batch, prefix + patches, dim]."""
         if text is not None:
-            raise UsageError("A timm backbone sees images only. Take a Multiway backbone for tasks with text.")
+            raise UsageError("A timm backbone sees images only. Use a Multiway backbone for tasks with text.")
         tokens = _as_tokens(self.model.forward_features(image), self.dim)
         return Encoded(tokens, tokens.shape[1])
 
@@ -225,7 +225,7 @@ def _create(name: str, wanted: dict[str, object]) -> tuple[nn.Module, set[str]]:
 
 
 def _share_noise(model: nn.Module) -> None:
-    """Let stochastic depth's draws follow from a sample's place in the batch, as in `Multiway`."""
+    """Let stochastic depth's draws follow from a sample's index in the batch, as in `Multiway`."""
     drops = [(name, module) for name, module in model.named_modules() if isinstance(module, DropPath)]
     for number, (name, module) in enumerate(drops):
         model.set_submodule(name, noise.DropPath(module.drop_prob, key=(number,)))

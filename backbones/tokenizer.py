@@ -32,7 +32,7 @@ class Tokenizer:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        len(self)  # a wrong file is told now
+        len(self)  # a wrong file is reported now
 
     def __getstate__(self) -> dict[str, Path]:
         return {"path": self.path}

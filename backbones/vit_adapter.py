@@ -71,22 +71,23 @@ class ViTAdapter(nn.Module):
 
     def forward(self, backbone: Multiway | TimmBackbone, image: Tensor) -> tuple[Tensor, ...]:
         """image: float [batch, 3, height, width], sides multiples of the patch size."""
-        finest, *maps = self.prior(image)
+        finest, *maps = self.prior(image)  # [batch, dim, height / 4, width / 4]; strides 8, 16 and 32
         grids = [tuple(features.shape[-2:]) for features in maps]
+        # Tokens of the three maps one after another: [batch, cells of all maps, dim].
         side = torch.cat(
             [_tokens(features) + level for features, level in zip(maps, self.level_embed, strict=True)], dim=1
         )
         grid = (image.shape[-2] // backbone.patch_size, image.shape[-1] // backbone.patch_size)
-        tokens, prefix = backbone.embed_image(image), backbone.prefix_tokens
-        seen = []
+        tokens, prefix = backbone.embed_image(image), backbone.prefix_tokens  # [batch, prefix + patches, dim]
+        seen = []  # of each quarter the patches as a map [batch, dim, *grid]
         for stage, layers in zip(self.stages, quarters(backbone.map_layers), strict=True):
             first, patches = tokens[:, :prefix], stage.inject(tokens[:, prefix:], side, grid, grids)
             tokens = backbone.image_layers(torch.cat([first, patches], dim=1), layers)
             side = stage.extract(side, tokens[:, prefix:], grids, grid)
             seen.append(_map(tokens[:, prefix:], grid))
-        parts = side.split([rows * columns for rows, columns in grids], dim=1)
-        maps = [_map(part, grid) for part, grid in zip(parts, grids, strict=True)]
-        maps = [self.up(maps[0]) + finest, *maps]
+        levels = side.split([rows * columns for rows, columns in grids], dim=1)
+        maps = [_map(cells, grid) for cells, grid in zip(levels, grids, strict=True)]
+        maps = [self.up(maps[0]) + finest, *maps]  # [batch, dim, …] of strides 4, 8, 16 and 32
         return tuple(
             norm(own + F.interpolate(patches.float(), size=own.shape[-2:], mode="bilinear").to(own.dtype))
             for norm, own, patches in zip(self.norms, maps, seen, strict=True)
@@ -99,7 +100,7 @@ def _norm(channels: int, kind: Norm) -> nn.Module:
 
 @torch.no_grad()
 def _initialise(module: nn.Module) -> None:
-    """The source's initial values: normal of std 0.02, of convolutions that which keeps the gradients' size."""
+    """Initialize as in the source: normal of std 0.02, of convolutions the std that keeps the gradients' size."""
     if isinstance(module, DeformableAttention):
         module.reset_parameters()  # after its parts
     elif isinstance(module, nn.Linear):
@@ -113,7 +114,7 @@ def _initialise(module: nn.Module) -> None:
 
 
 def quarters(layers: int) -> list[range]:
-    """The layers of a transformer in four runs, as equal as can be."""
+    """The layers of a transformer in four consecutive groups, as equal as possible."""
     bounds = [round(layers * number / STAGES) for number in range(STAGES + 1)]
     return [range(first, last) for first, last in itertools.pairwise(bounds)]
 
@@ -135,6 +136,7 @@ class SpatialPrior(nn.Module):
         self.projections = nn.ModuleList(nn.Conv2d(channels, dim, 1) for channels in widths)
 
     def forward(self, image: Tensor) -> list[Tensor]:
+        """[batch, 3, height, width] -> [batch, dim, height / s, width / s] for s = 4, 8, 16 and 32."""
         maps = [self.stem(image)]
         for down in self.downs:
             maps.append(down(maps[-1]))
@@ -157,9 +159,11 @@ class Interaction(nn.Module):
         self.extractors = nn.ModuleList(Extractor(dim, heads=heads, drop_path=drop_path) for _ in range(extractors))
 
     def inject(self, patches: Tensor, side: Tensor, grid: Grid, grids: Sequence[Grid]) -> Tensor:
+        """Patches [batch, patches, dim] with features of the side tokens [batch, cells of all maps, dim]."""
         return patches + self.scale * self.injector(patches, side, [grid], grids)
 
     def extract(self, side: Tensor, patches: Tensor, grids: Sequence[Grid], grid: Grid) -> Tensor:
+        """Side tokens [batch, cells of all maps, dim] with features of the patches [batch, patches, dim]."""
         for extractor in self.extractors:
             side = extractor(side, patches, grids, grid)
         return side
@@ -182,14 +186,16 @@ class Extractor(nn.Module):
         self.drop_path = DropPath(drop_path)
 
     def forward(self, side: Tensor, patches: Tensor, grids: Sequence[Grid], grid: Grid) -> Tensor:
+        """Side tokens [batch, cells of all maps, dim] and patches [batch, patches, dim] -> side tokens."""
         side = side + self.cross(side, patches, grids, [grid])
-        hidden = self.fc1(self.norm(side)).split([rows * columns for rows, columns in grids], dim=1)
-        mixed = [_tokens(self.depthwise(_map(part, size))) for part, size in zip(hidden, grids, strict=True)]
+        # Of each map [batch, its cells, hidden].
+        levels = self.fc1(self.norm(side)).split([rows * columns for rows, columns in grids], dim=1)
+        mixed = [_tokens(self.depthwise(_map(cells, size))) for cells, size in zip(levels, grids, strict=True)]
         return side + self.drop_path(self.fc2(F.gelu(torch.cat(mixed, dim=1))))
 
 
 class DeformableCross(nn.Module):
-    """Queries that lie on maps look at points around their own places on other maps."""
+    """Deformable cross-attention from the tokens of one set of feature maps to another."""
 
     def __init__(self, dim: int, *, heads: int, levels: int) -> None:
         super().__init__()
@@ -197,9 +203,9 @@ class DeformableCross(nn.Module):
         self.value_norm = nn.LayerNorm(dim, eps=1e-6)
         self.attention = DeformableAttention(dim, heads=heads, levels=levels, points=POINTS, value_ratio=VALUE_RATIO)
 
-    def forward(self, query: Tensor, value: Tensor, places: Sequence[Grid], grids: Sequence[Grid]) -> Tensor:
-        """query [batch, patches of `places`, dim], value [batch, patches of `grids`, dim] -> as query."""
-        references = torch.cat([_centres(grid, query) for grid in places])[None, :, None]
+    def forward(self, query: Tensor, value: Tensor, query_grids: Sequence[Grid], grids: Sequence[Grid]) -> Tensor:
+        """query [batch, cells of `query_grids`, dim], value [batch, cells of `grids`, dim] -> as query."""
+        references = torch.cat([_centres(grid, query) for grid in query_grids])[None, :, None]  # [1, queries, 1, 2]
         return self.attention(self.query_norm(query), self.value_norm(value), references, grids)
 
 
@@ -211,8 +217,10 @@ def _centres(grid: Grid, like: Tensor) -> Tensor:
 
 
 def _tokens(features: Tensor) -> Tensor:
+    """[batch, dim, rows, columns] -> [batch, rows * columns, dim]."""
     return features.flatten(2).transpose(1, 2)
 
 
 def _map(tokens: Tensor, grid: Grid) -> Tensor:
+    """[batch, rows * columns, dim] -> [batch, dim, rows, columns]."""
     return tokens.transpose(1, 2).unflatten(2, grid)

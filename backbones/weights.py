@@ -30,7 +30,7 @@ OPTIONAL = ("mlm_head.", "mim_head.", TRUNK + "encoder.layer_norm.")
 
 @dataclass(frozen=True)
 class LoadReport:
-    """What a checkpoint gave to a model and what it did not."""
+    """Outcome of loading a checkpoint into a model: which tensors were loaded, missing or left over."""
 
     loaded: int  # tensors
     fresh: tuple[str, ...]  # in the model but not in the file: kept as initialised
@@ -47,7 +47,7 @@ def sha256(path: str | Path) -> str:
 
 
 def metadata(path: str | Path) -> dict[str, str]:
-    """What `save` wrote beside the tensors."""
+    """Metadata that `save` wrote beside the tensors."""
     with safe_open(path, framework="pt") as file:
         return file.metadata() or {}
 

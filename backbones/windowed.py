@@ -19,11 +19,11 @@ from backbones.config import MultiwayConfig
 from backbones.multiway import IMAGE, Layer, Multiway
 from backbones.positions import resize_relative_table
 
-LARGEST_BIAS = 1 << 26  # attention scores whose bias is made at once: 256 MiB in float32
+MAX_BIAS_ELEMENTS = 1 << 26  # attention scores whose bias is made at once: 256 MiB in float32
 
 
 class RelativePositions(nn.Module):
-    """What the distance of two patches, along the height and along the width, adds to their attention score.
+    """Relative position bias: what the distance of two patches along each side adds to their attention score.
 
     Tables are [2 * grid - 1, head dim] for maps of grid x grid patches; for another size they are interpolated.
     """
@@ -40,25 +40,27 @@ class RelativePositions(nn.Module):
         for some rows of queries at a time, since for all at once it has the size of the attention scores.
         """
         rows, columns = grid
-        patches = query.unflatten(2, grid)
+        patches = query.unflatten(2, grid)  # [batch, heads, rows, columns, head dim]
+        # Terms of each query with each row, and with each column, of keys: [batch, heads, rows, columns, their number].
         by_row = torch.einsum("bhrcd,rkd->bhrck", patches, _of_distance(self.height, rows).to(query.dtype))
         by_column = torch.einsum("bhrcd,ckd->bhrck", patches, _of_distance(self.width, columns).to(query.dtype))
         by_row, by_column = by_row.contiguous(), by_column.contiguous()  # adding them up then runs through memory once
-        at_once = max(LARGEST_BIAS // (query.shape[0] * query.shape[1] * columns * rows * columns), 1)
+        at_once = max(MAX_BIAS_ELEMENTS // (query.shape[0] * query.shape[1] * columns * rows * columns), 1)
         mixed = []
         for first in range(0, rows, at_once):
-            part = slice(first, first + at_once)
-            bias = by_row[:, :, part, :, :, None] + by_column[:, :, part, :, None, :]
-            queries = patches[:, :, part].flatten(2, 3)
-            mixed.append(attend(queries, key, value, bias.flatten(4, 5).flatten(2, 3)))
+            some = slice(first, first + at_once)  # rows of queries
+            # [batch, heads, some rows, columns, rows of keys, columns of keys]
+            bias = by_row[:, :, some, :, :, None] + by_column[:, :, some, :, None, :]
+            queries = patches[:, :, some].flatten(2, 3)  # [batch, heads, queries, head dim]
+            mixed.append(attend(queries, key, value, bias.flatten(4, 5).flatten(2, 3)))  # [batch, heads, queries, keys]
         return mixed[0] if len(mixed) == 1 else torch.cat(mixed, dim=2)
 
 
 def _of_distance(table: Tensor, size: int) -> Tensor:
-    """The rows of a table for every pair of places along a side: [size, size, head dim]."""
-    table = resize_relative_table(table, 2 * size - 1)
-    places = torch.arange(size, device=table.device)
-    return table[places[:, None] - places[None, :] + size - 1]
+    """The rows of a table for every pair of positions along a side: [size, size, head dim]."""
+    table = resize_relative_table(table, 2 * size - 1)  # by distance, from 1 - size to size - 1
+    positions = torch.arange(size, device=table.device)
+    return table[positions[:, None] - positions[None, :] + size - 1]
 
 
 class WindowedMultiway(Multiway):
@@ -76,7 +78,7 @@ class WindowedMultiway(Multiway):
 
     def maps(self, image: Tensor, layers: Sequence[int]) -> tuple[Tensor, ...]:
         """Patch tokens after the given layers as [batch, dim, height / patch, width / patch] maps."""
-        tokens = self.embed_image(image)[:, 1:]
+        tokens = self.embed_image(image)[:, 1:]  # [batch, patches, dim]
         grid = tuple(side // self.config.patch_size for side in image.shape[-2:])
         kept = {}
         for layer in self.encoder.layers:
@@ -93,7 +95,7 @@ class WindowedMultiway(Multiway):
             return relative.mix(query, key, value, grid=size)
 
         def attention(normed: dict[str, Tensor]) -> dict[str, Tensor]:
-            windows = into_windows(normed[IMAGE].unflatten(1, grid), size)
+            windows = into_windows(normed[IMAGE].unflatten(1, grid), size)  # [batch * windows, *size, dim]
             mixed = layer.self_attn({IMAGE: windows.flatten(1, 2)}, mix)[IMAGE]
             return {IMAGE: out_of_windows(mixed.unflatten(1, size), grid).flatten(1, 2)}
 
@@ -128,6 +130,7 @@ def into_windows(maps: Tensor, size: tuple[int, int]) -> Tensor:
     if (height, width) == size:
         return maps
     maps = F.pad(maps, (0, 0, 0, -width % size[1], 0, -height % size[0]))
+    # [batch, windows down, rows, windows across, columns, dim], then both counts of windows together in front.
     return maps.unflatten(1, (-1, size[0])).unflatten(3, (-1, size[1])).transpose(2, 3).flatten(0, 2)
 
 
@@ -137,5 +140,6 @@ def out_of_windows(windows: Tensor, grid: tuple[int, int]) -> Tensor:
     if size == grid:
         return windows
     counts = [-(-length // side) for length, side in zip(grid, size, strict=True)]
+    # [batch, windows down, windows across, rows, columns, dim] -> [batch, height, width, dim], still padded
     maps = windows.unflatten(0, (-1, *counts)).transpose(2, 3).flatten(3, 4).flatten(1, 2)
     return maps[:, : grid[0], : grid[1]].contiguous()

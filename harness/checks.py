@@ -9,6 +9,7 @@ from harness.experiment import require_folder
 from harness.progress import track
 from tasks import registry
 from tasks.adapter import Finding
+from tasks.common.reading import parsed_once
 
 
 def check(
@@ -30,7 +31,8 @@ def check(
         splits = [split] if isinstance(split, str) else list(split)
         adapters = {name: adapter.only(splits) for name, adapter in adapters.items()}
     require_folder(Path(data))
-    return {
-        name: adapter.check(adapter.data_folder(Path(data)), decode=decode, progress=track)
-        for name, adapter in adapters.items()
-    }
+    findings = {}
+    for name, adapter in adapters.items():
+        with parsed_once():
+            findings[name] = adapter.check(adapter.data_folder(Path(data)), decode=decode, progress=track)
+    return findings

@@ -21,7 +21,7 @@ from leaderboards import replicates as stored_replicates
 from leaderboards import rows as result_rows
 from leaderboards.rows import ResultRow
 from tasks import registry
-from tasks.adapter import Sample, TaskAdapter
+from tasks.common.reading import parsed_once
 
 
 def score(
@@ -67,13 +67,23 @@ def score(
             )
         require_predictions(file, adapter)
         root = adapter.data_folder(Path(data))
-        whole = adapter.samples(root, of)
+        with parsed_once():
+            whole = adapter.samples(root, of)
+            labels = adapter.labels(root)
         name = dataset_name(adapter, of, whole, given=dataset)
         samples = limited(adapter, whole, limit)
         if subset:
             samples = predicted_subset(file, adapter, samples)
         scores += score_file(
-            file, adapter, samples, root=root, split=of, dataset=name, whole=len(whole), trained_on=seen
+            file,
+            adapter,
+            samples,
+            root=root,
+            split=of,
+            labels=labels,
+            dataset=name,
+            whole=len(whole),
+            trained_on=seen,
         )
     if classes is not None:
         if not scores.classes:
@@ -106,10 +116,13 @@ def submit(
     path = Path(predictions)
     facts = adapter.split(split)
     require_predictions(path, adapter)
-    samples = _samples(adapter, data, split)
-    larger = (lambda: _samples(adapter, data, facts.within)) if facts.within else None
+    root = adapter.data_folder(Path(data))
+    with parsed_once():
+        samples = adapter.samples(root, split)
+        labels = adapter.labels(root)
+    larger = (lambda: adapter.samples(root, facts.within)) if facts.within else None
     records = read_predictions(path, adapter, samples, larger=larger)
-    files = adapter.submission(records, samples, split=split, name=name)
+    files = adapter.submission(records, samples, split=split, name=name, labels=labels)
     for file in files:
         if facts.largest_file is not None and len(file.content) > facts.largest_file:
             raise InputError(
@@ -120,8 +133,3 @@ def submit(
     for target, file in zip(targets, files, strict=True):
         write_bytes(target, file.content)
     return targets
-
-
-def _samples(adapter: TaskAdapter, data: str | Path, split: str) -> Sequence[Sample]:
-    adapter.split(split)
-    return adapter.samples(adapter.data_folder(Path(data)), split)

@@ -46,15 +46,19 @@ class Experiment:
     trained_on: tuple[str, ...]  # TASK:SPLIT that the given weights have seen, as the user declares
     folder: Path
 
-    def samples(self, split: str) -> Sequence[Sample]:
-        """The samples of a split, or `limit` of them; read once on each node, so every process has to ask."""
+    def whole(self, split: str) -> Sequence[Sample]:
+        """All samples of a split; read once on each node, so every process has to ask."""
         from harness.node_samples import once_per_node
 
-        return once_per_node(lambda: limited(self.adapter, self.adapter.samples(self.data, split), self.limit))
+        return once_per_node(lambda: self.adapter.samples(self.data, split))
+
+    def samples(self, split: str) -> Sequence[Sample]:
+        """The samples of a split, or `limit` of them; every process has to ask."""
+        return limited(self.adapter, self.whole(split), self.limit)
 
     @cached_property
     def context(self) -> TaskContext:
-        """Inputs of data sets and model; every process has to ask, as one reads the labels.
+        """Inputs of data sets and model; every process has to ask first, as one reads the labels for all.
 
         Raises:
             InputError: a tokenizer that cannot be read or does not belong to the backbone.
@@ -64,6 +68,14 @@ class Experiment:
 
         labels = distributed.decided(lambda: self.adapter.labels(self.data))
         return TaskContext(root=self.data, recipe=self.recipe, tokenizer=tokenizer, labels=labels)
+
+    def require_context(self) -> None:
+        """Read the labels and the tokenizer, so that from here on a single process may ask for the context.
+
+        Raises:
+            InputError: see `context`, or labels that cannot be read.
+        """
+        self.context  # noqa: B018  cached
 
     def read_tokenizer(self) -> Tokenizer | None:
         """The tokenizer, for tasks with text.

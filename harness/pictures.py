@@ -22,7 +22,9 @@ def write(experiment: Experiment, samples: Sequence[Sample], predictions: Path, 
     records = {record["id"]: record for record in read(predictions)}
     chosen = limited(experiment.adapter, list(samples), count)
     for sample in chosen:
-        picture = experiment.adapter.picture(sample, records[sample.id], experiment.data)
+        picture = experiment.adapter.picture(
+            sample, records[sample.id], experiment.data, labels=experiment.context.labels
+        )
         content = io.BytesIO()
         picture.save(content, "PNG")
         write_bytes(folder / f"{sample.id.replace('/', '_')}.png", content.getvalue())

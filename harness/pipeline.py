@@ -26,6 +26,7 @@ from leaderboards import class_rows, replicates
 from leaderboards import rows as result_rows
 from leaderboards.rows import ResultRow
 from tasks.adapter import Sample
+from tasks.common.reading import parsed_once
 
 Read = Callable[[str], Sequence[Sample]]  # a split's name to its samples, read when first asked for
 
@@ -40,11 +41,16 @@ def run(experiment: Experiment, *, results: Path, log: Sequence[str], show: int)
     adapter = experiment.adapter
     _announce(experiment)
     preflight.require(experiment, whole=True, scores=True)
-    read: Read = cache(experiment.samples)
-    train = read(adapter.train_split) if experiment.recipe.trains else []
-    experiment = _fitted(experiment, train)
-    tests = {split: read(split) for split in experiment.splits}
-    wholes = _wholes(experiment, tests)
+    whole: Read = cache(experiment.whole)
+    read: Read = cache(lambda split: limited(adapter, whole(split), experiment.limit))
+    with parsed_once():
+        train = read(adapter.train_split) if experiment.recipe.trains else []
+        experiment = _fitted(experiment, train)
+        tests = {split: read(split) for split in experiment.splits}
+        if experiment.recipe.trains and experiment.recipe.validate:
+            read(adapter.validates)
+        experiment.require_context()
+    wholes = _wholes(experiment, whole)
     for split, test in tests.items():
         preflight.require_no_leak(experiment, split, train=train, test=test)
     preflight.require_space(experiment, samples=sum(len(test) for test in tests.values()))
@@ -69,14 +75,14 @@ class _Whole(NamedTuple):
     whole: int
 
 
-def _wholes(experiment: Experiment, tests: Mapping[str, Sequence[Sample]]) -> dict[str, _Whole]:
-    return distributed.decided(lambda: {split: _whole(experiment, split, test) for split, test in tests.items()})
+def _wholes(experiment: Experiment, whole: Read) -> dict[str, _Whole]:
+    return {split: _whole(experiment, split, whole(split)) for split in experiment.splits}
 
 
 def _whole(experiment: Experiment, split: str, samples: Sequence[Sample]) -> _Whole:
-    adapter = experiment.adapter
-    every = samples if experiment.limit is None else adapter.samples(experiment.data, split)
-    return _Whole(dataset_name(adapter, split, every, given=experiment.dataset), len(every))
+    """What rows say of a split, from all of its samples."""
+    name = distributed.decided(lambda: dataset_name(experiment.adapter, split, samples, given=experiment.dataset))
+    return _Whole(name, len(samples))
 
 
 def predict(
@@ -90,7 +96,10 @@ def predict(
     """
     _announce(experiment)
     preflight.require(experiment, whole=False, scores=results is not None)
-    tests = {split: experiment.samples(split) for split in experiment.splits}
+    whole: Read = cache(experiment.whole)
+    with parsed_once():
+        tests = {split: limited(experiment.adapter, whole(split), experiment.limit) for split in experiment.splits}
+        experiment.require_context()
     preflight.require_space(experiment, samples=sum(len(test) for test in tests.values()), whole=False)
     prints = _fingerprints(experiment, tests)
     identity = experiment.identity(**_digests(experiment), stage="predict")
@@ -98,7 +107,7 @@ def predict(
         stages = _Stages(experiment, work, tests, prints)
         stages.predict(experiment.weights)
         stages.show(count=show)
-        rows = [] if results is None else stages.score(results, _wholes(experiment, tests))
+        rows = [] if results is None else stages.score(results, _wholes(experiment, whole))
     return stages.targets, rows
 
 
@@ -198,7 +207,8 @@ class _Stages:
                 f"The weights are chosen by their scores on {split}, which is scored too: its number will be flattering"
             )
         dataset = adapter.eval_set(samples, experiment.context)
-        return Validation(adapter, samples, dataset, recipe, split=split, folder=self.work.folder)
+        labels = experiment.context.labels
+        return Validation(adapter, samples, dataset, recipe, labels=labels, split=split, folder=self.work.folder)
 
     def predict(self, weights: Path) -> None:
         """Predict each split; files of predictions that are there already are kept."""
@@ -263,15 +273,15 @@ class _Stages:
         return distributed.decided(lambda: self._write_rows(public, results, wholes)) if public else []
 
     def _write_rows(self, public: Sequence[str], results: Path, wholes: Mapping[str, _Whole]) -> list[ResultRow]:
-        scores = Scores()
+        experiment, scores = self.experiment, Scores()
         for split in public:
-            path, samples = self.targets[split], self.tests[split]
             scores += score_file(
-                path,
-                self.experiment.adapter,
-                samples,
-                root=self.experiment.data,
+                self.targets[split],
+                experiment.adapter,
+                self.tests[split],
+                root=experiment.data,
                 split=split,
+                labels=experiment.context.labels,
                 **wholes[split]._asdict(),
             )
         write_json(self.work.result, [asdict(row) for row in scores.rows])

@@ -76,6 +76,7 @@ def score_file(
     *,
     root: Path,
     split: str,
+    labels: Any,
     dataset: str,
     whole: int | None = None,
     trained_on: Sequence[str] = (),
@@ -87,6 +88,7 @@ def score_file(
 
     Args:
         root: the task's data folder, which the samples are of.
+        labels: see `TaskAdapter.labels`.
         dataset: see `dataset_name`.
         whole: number of samples of the split; that of `samples` when not given.
         trained_on: what the weights have seen besides what is known of them, as TASK:SPLIT.
@@ -94,7 +96,7 @@ def score_file(
     Raises:
         InputError: unreadable predictions, or not each sample once.
     """
-    measurements = adapter.score(read_predictions(path, adapter, samples), samples)
+    measurements = adapter.score(read_predictions(path, adapter, samples), samples, labels=labels)
     run_id, started = provenance.new_run()
     data_sha256 = provenance.data_sha256(adapter, samples, root)
     common = {

@@ -14,6 +14,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import torch
 from mmengine.model import BaseModel
@@ -52,6 +53,7 @@ class Validation:
 
     Args:
         samples, items: of the split, as they are predicted.
+        labels: see `TaskAdapter.labels`.
         folder: of the run; its `validation.csv` gets the rows, each step's once, interrupted or not.
     """
 
@@ -62,6 +64,7 @@ class Validation:
         items: torch.utils.data.Dataset,
         recipe: Recipe,
         *,
+        labels: Any,
         split: str,
         folder: Path,
     ) -> None:
@@ -69,6 +72,7 @@ class Validation:
         self._samples = samples
         self._items = items
         self._recipe = recipe
+        self._labels = labels
         self._split = split
         self._folder = folder
         self.seconds = 0.0  # spent in here
@@ -108,7 +112,8 @@ class Validation:
         self, target: Path, model: BaseModel, before: Sequence[ValidationRow], *, step: int, epoch: float
     ) -> list[ValidationRow]:
         """Score the predictions of this step, write its rows, keep its weights if they are the best."""
-        measured = self._adapter.score(read_predictions(target, self._adapter, self._samples), self._samples)
+        records = read_predictions(target, self._adapter, self._samples)
+        measured = self._adapter.score(records, self._samples, labels=self._labels)
         whole = [one for one in measured if not one.of]
         values = {
             one.metric: (None if one.unavailable or not math.isfinite(value) else value, one.samples)

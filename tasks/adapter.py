@@ -6,7 +6,7 @@ knows no benchmark; it moves samples through the stages
     samples -> fine-tune -> predictions on disk -> score -> rows
 
 and each stage reads only what the one before it wrote. A prediction is one JSON record per sample id; a numpy
-array in a record is stored beside the records (one append-only binary file, the record keeps its place in it)
+array in a record is stored beside the records (one append-only binary file, of which the record keeps the offset)
 and comes back as an array. Records are appended batch by batch and synced to disk, so a killed run goes on with
 the ids that are missing; the ids of a split are its manifest, and scoring refuses a set in which one is missing,
 duplicate or unknown.
@@ -24,7 +24,7 @@ How each kind of benchmark goes through the contract (`unit` is what the bootstr
                                      -> precision over the weighted, sorted matches      unit: image
                          submission  two zips with a results json, boxes and masks
     ade20k               sample id   image name
-                         record      labels: u1 [bytes] (array), the map as PNG, 1 + class
+                         record      png: u1 [bytes] (array), the map as a PNG file, 1 + class
                          score       intersection and union per class
                                      -> ratios of sums, mean over classes                unit: image
                          submission  zip of PNG maps
@@ -77,8 +77,8 @@ if TYPE_CHECKING:
 Progress = Callable[[Iterable, str], Iterable]  # wraps an iterable in a progress bar with a title
 
 
-EVALAI_LARGEST = 500_000_000  # bytes; Cloud-CV/EvalAI pull request 1310
-CODALAB_LARGEST = 300_000_000  # bytes, unless a competition asked for more; codalab/codalab-competitions issue 3394
+EVALAI_MAX_BYTES = 500_000_000  # Cloud-CV/EvalAI pull request 1310
+CODALAB_MAX_BYTES = 300_000_000  # unless a competition asked for more; codalab/codalab-competitions issue 3394
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,7 +114,7 @@ class Sample(NamedTuple):
 
 
 def chosen(samples: Sequence[Sample], which: Sequence[int]) -> Sequence[Sample]:
-    """Some of the samples, in the order that is asked for; compact ones (`tasks.common.packing`) stay so."""
+    """Select samples, in the order that is asked for; compact ones (`tasks.common.packing`) stay so."""
     return samples.chosen(which) if hasattr(samples, "chosen") else [samples[index] for index in which]
 
 
@@ -127,12 +127,12 @@ class Submission(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class TaskContext:
-    """What data sets and models are built from, besides samples and a backbone."""
+    """Inputs of data sets and models, besides samples and a backbone."""
 
     root: Path  # the task's own data folder
     recipe: Recipe
     tokenizer: Tokenizer | None = None  # given to tasks with `needs_text`
-    labels: Any = None  # what `TaskAdapter.labels` read; None where it was not asked
+    labels: Any = None  # what `TaskAdapter.labels` read
 
 
 class Finding(NamedTuple):
@@ -163,7 +163,7 @@ class TaskAdapter(ABC):
 
     @abstractmethod
     def check(self, root: Path, *, decode: bool, progress: Progress) -> list[Finding]:
-        """What is in the data folder and what is missing or wrong; `decode` opens every image too."""
+        """Findings about the data folder: what is there, missing or wrong; `decode` opens every image too."""
 
     @abstractmethod
     def samples(self, root: Path, split: str) -> Sequence[Sample]:
@@ -179,13 +179,10 @@ class TaskAdapter(ABC):
     def labels(self, root: Path) -> Any:
         """Labels of the outputs, such as class names or answers; None where data files do not say.
 
-        Read once in a run and handed to every process in `TaskContext.labels`, so it is small and can be pickled.
+        Read once per run, by one process, and handed to what needs them: models and data sets (`TaskContext.labels`),
+        scores, submissions and pictures. Small, and picklable.
         """
         return None
-
-    def labels_of(self, context: TaskContext) -> Any:
-        """The labels that a context has, or else those in its data folder."""
-        return self.labels(context.root) if context.labels is None else context.labels
 
     @abstractmethod
     def train_set(self, samples: Sequence[Sample], context: TaskContext) -> Dataset:
@@ -203,15 +200,20 @@ class TaskAdapter(ABC):
         """Backbone (as `beit3`) and head.
 
         `mode="loss"` returns losses, means over the samples of a micro-batch, which are averaged over a step;
-        `mode="predict"` one record per sample of the batch, in order. A model with an attribute `step` is told the
+        `mode="predict"` one record per sample of the batch, in order. An attribute `step` of the model is set to the
         number of the optimizer step (from 0) before each loss. A loss that is no such mean, as it compares the samples
-        of a step, goes by `tasks.common.step_loss.StepLoss`, so that it does not depend on how a batch is split; a task
-        whose loss depends on it all the same says so in its recipe (`Recipe.split_alters`).
+        of a step, implements `tasks.common.step_loss.StepLoss`, so that it does not depend on how a batch is split; a
+        task whose loss depends on it all the same says so in its recipe (`Recipe.split_alters`).
         """
 
     @abstractmethod
-    def score(self, predictions: Mapping[str, Mapping[str, Any]], samples: Sequence[Sample]) -> list[Measurement]:
+    def score(
+        self, predictions: Mapping[str, Mapping[str, Any]], samples: Sequence[Sample], *, labels: Any = None
+    ) -> list[Measurement]:
         """Every metric that the annotations allow, from one prediction per sample. Pure.
+
+        Args:
+            labels: those of the data folder, see `labels`.
 
         Raises:
             InputError: a record that is not of the task's form; the message names the sample.
@@ -249,7 +251,7 @@ class TaskAdapter(ABC):
         raise UsageError(f"{path} is not a .jsonl file.")
 
     def empty_record(self, records: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
-        """What a sample that an official file leaves out has predicted, None where no sample may be left out.
+        """Record for a sample missing from an official results file, or None if none may be missing.
 
         For forms that list what was found in an image, and say nothing of images in which that is nothing.
 
@@ -259,12 +261,19 @@ class TaskAdapter(ABC):
         return None
 
     def submission(
-        self, predictions: Mapping[str, Mapping[str, Any]], samples: Sequence[Sample], *, split: str, name: str
+        self,
+        predictions: Mapping[str, Mapping[str, Any]],
+        samples: Sequence[Sample],
+        *,
+        split: str,
+        name: str,
+        labels: Any = None,
     ) -> list[Submission]:
         """The files that the split's server takes, from one prediction per sample.
 
         Args:
             name: of the method, where the server wants it in the file's name.
+            labels: those of the data folder, see `labels`.
 
         Raises:
             InputError: a prediction that the server would refuse; the message names the sample.
@@ -272,19 +281,18 @@ class TaskAdapter(ABC):
         """
         raise UsageError(f"Task {self.name} has no test server: there is no submission file to write.")
 
-    def picture(self, sample: Sample, record: Mapping[str, Any], root: Path) -> Image:
+    def picture(self, sample: Sample, record: Mapping[str, Any], root: Path, *, labels: Any = None) -> Image:
         """The image, its truth and what was predicted, side by side (of tasks with `pictures`)."""
         raise NotImplementedError
 
     def source(self, sample: Sample) -> str:
-        """What may not be in training and in a scored split at once: the sample itself, or the image it is about."""
+        """Leak-check key: no key may occur in both the training split and a scored split. The sample, or its image."""
         return sample.id
 
     def hashed_inputs(self, sample: Sample, root: Path) -> Any:
         """JSON-able inputs of a sample for the data hash: image paths, texts or token ids.
 
-        Paths are relative to the data folder `root`, so that the hash does not depend on where it lies; objects that
-        all samples share (vocabularies, class names) are left out.
+        Paths are relative to the data folder `root`, so that the hash does not depend on where that is.
         """
         return sample.inputs
 
@@ -295,7 +303,7 @@ class TaskAdapter(ABC):
         return sample.inputs.get("images") or ((sample.inputs["image"],) if "image" in sample.inputs else ())
 
     def taught(self, samples: Sequence[Sample]) -> int:
-        """Items that fine-tuning on these samples has when none of them has to be left out."""
+        """Number of training items that these samples give when none of them has to be left out."""
         return len(samples)
 
     def official(self, split: str, samples: Sequence[Sample]) -> bool:
@@ -338,6 +346,19 @@ class TaskAdapter(ABC):
             raise unknown(f"split of {self.name}", name, self.splits)
         return self.splits[name]
 
+    def require_served(self, split: str) -> None:
+        """Check that a split's truth is not public, so that a server takes predictions of it.
+
+        Raises:
+            UsageError: it is public; the message names the splits of which there are submissions.
+        """
+        if self.split(split).labels:
+            served = " and ".join(name for name, facts in self.splits.items() if not facts.labels)
+            raise UsageError(
+                f"The truth of {split} is public, so no server takes it: `harness score {self.name}` scores it. "
+                f"Submissions are of {served}."
+            )
+
     @property
     def validates(self) -> str:
         """The split that is scored during training."""
@@ -345,7 +366,7 @@ class TaskAdapter(ABC):
 
     @property
     def primary(self) -> Metric:
-        """The metric that stands for the task."""
+        """The metric by which the task is compared."""
         return next(metric for metric in self.metrics if metric.primary)
 
     def metric(self, name: str) -> Metric:
@@ -355,7 +376,7 @@ class TaskAdapter(ABC):
     def data_folder(self, root: Path) -> Path:
         """The task's own folder under a data root that several tasks may share; an absolute path.
 
-        What lies beside it is found by this path's own parent, whatever links lead to: each folder may be a link to
+        What is beside it is found by this path's own parent, whatever links lead to: each folder may be a link to
         another disk.
         """
         root = Path(os.path.abspath(root))  # noqa: PTH100  `.` and `..` by name; resolve() would follow links

@@ -20,7 +20,7 @@ R = TypeVar("R", bound="Recipe")
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """What every fine-tuning needs. Tasks add fields of their own.
+    """Fields of every fine-tuning recipe. Tasks add fields of their own.
 
     The defaults are those of the official fine-tuning code: AdamW without gradient clipping and without EMA, a
     cosine to 1e-6 after a linear warm-up from 0. Dense heads come with two other schedules: `poly` falls in a line
@@ -107,7 +107,7 @@ class Recipe:
 
     @property
     def trains(self) -> bool:
-        """Whether anything is fine-tuned; without epochs and steps the given weights predict as they are."""
+        """True if anything is fine-tuned; without epochs and steps the given weights predict as they are."""
         return bool(self.epochs or self.steps)
 
     @property

@@ -1,4 +1,4 @@
-"""Finding adapters: the built-in ones by name, third-party ones by entry point or by file path."""
+"""Find adapters: built-in ones by name, third-party ones by entry point or by file path."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def _from_entry_point(entry: EntryPoint) -> TaskAdapter:
     except Exception as error:  # whatever a third party's module raises is the answer
         raise InputError(
             f"Task {entry.name} (entry point {entry.value}) cannot be imported: {type(error).__name__}: {error}. "
-            "Mend or uninstall that package."
+            "Fix or uninstall that package."
         ) from error
     return _instance(adapter, entry.value)
 

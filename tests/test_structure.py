@@ -55,6 +55,12 @@ def test_every_benchmark_belongs_to_a_kind() -> None:
     assert {target.split(".")[1] for target in BUILT_IN.values()} == set(KINDS)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_has_the_same_files(kind: str) -> None:
+    files = {path.stem for path in (REPOSITORY / "tasks" / kind).glob("*.py")}
+    assert {"annotations", "dataset", "model", "metrics", "recipes"} <= files
+
+
 @pytest.mark.parametrize("folder", [*KINDS, *sorted(SHARED), PRETRAINING])
 def test_kinds_of_tasks_import_the_contract_and_common_alone(folder: str) -> None:
     allowed = CONTRACT | {folder} | ({"common"} if folder not in SHARED else set())

@@ -45,7 +45,7 @@ class Operators(ModuleType):
 
 
 def compiled() -> bool:
-    """Whether the installed mmcv has its own compiled operators."""
+    """Check that the installed mmcv has its own compiled operators."""
     return not isinstance(sys.modules.get(NAME), Operators) and importlib.util.find_spec(NAME) is not None
 
 

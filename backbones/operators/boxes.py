@@ -68,10 +68,10 @@ def softnms(
     left = np.arange(len(corners))
     kept = []
     while len(left):
-        place = score[left].argmax()
-        best = left[place]
+        index = score[left].argmax()
+        best = left[index]
         kept.append(best)
-        left = np.delete(left, place)
+        left = np.delete(left, index)
         sides = np.minimum(corners[left, 2:], corners[best, 2:]) - np.maximum(corners[left, :2], corners[best, :2])
         shared = sides.clip(min=0).prod(axis=1)
         union = np.maximum(area[best] + area[left] - shared, np.finfo(area.dtype).tiny)  # two boxes may have no area

@@ -2,11 +2,11 @@
 
 Each query takes, per head, a weighted sum of bilinear samples from the maps of several levels. A sample is itself a
 weighted sum of the four cells around it, so the whole is a sum of rows of the values with weights: an embedding bag,
-which reads the rows where they lie and writes nothing but the sum. (Sampling each level with `grid_sample` writes every
+which reads the rows in place and writes nothing but the sum. (Sampling each level with `grid_sample` writes every
 sample first: 0.8 GB an image and layer in Mask2Former's pixel decoder at 896 px.)
 
-- Values get a border of zeros, which is what lies outside a map; places further out move onto it. Then every sample
-  has four cells, and they lie at fixed distances from the first of them.
+- Values get a border of zeros, which is what is outside a map; points further out move onto it. Then every sample
+  has four cells, at fixed distances from the first of them.
 - Backward by location and weight is autograd through the same sum, computed again.
 - Backward by value sorts the samples by their first cell: what a cell receives is a bag of gradients. No addition
   depends on the order of threads.
@@ -138,7 +138,7 @@ def _backward(
 
 
 def _levels(shapes: Shapes) -> Iterator[tuple[slice, tuple[int, int]]]:
-    """Which cells are each level's, and its height and width."""
+    """Cells of each level, with its height and width."""
     start = 0
     for height, width in shapes:
         yield slice(start, start + height * width), (height, width)
@@ -185,9 +185,9 @@ def _corners(shape: tuple[int, int], locations: Tensor, weights: Tensor) -> tupl
 
 def _cell(location: Tensor, cells: int) -> tuple[Tensor, Tensor]:
     """Along one side with a border: the cell, int32, whose centre is at or before the location, and how far behind."""
-    place = (location * cells + 0.5).clamp(0, cells + 1)
-    cell = place.detach().int().clamp(0, cells)  # again: what a NaN becomes may lie anywhere
-    return cell, place - cell
+    position = (location * cells + 0.5).clamp(0, cells + 1)
+    cell = position.detach().int().clamp(0, cells)  # again: a NaN may become any number
+    return cell, position - cell
 
 
 def _steps(shape: tuple[int, int], heads: int) -> tuple[int, int, int, int]:

@@ -53,11 +53,11 @@ def roi_align_forward(
         # A bin for every sample, so that each average is over one.
         fine = (size[0] * grid[0], size[1] * grid[1])
         samples = torchvision.ops.roi_align(features, regions[chosen], fine, spatial_scale, 1, aligned)
-        largest, place = F.max_pool2d(samples, grid, return_indices=True)
+        largest, index = F.max_pool2d(samples, grid, return_indices=True)
         output[chosen] = largest.to(output.dtype)
         # Within the bin the numbers are small enough for a tensor of half precision.
-        argmax_y[chosen] = (place // fine[1] % grid[0]).to(argmax_y.dtype)
-        argmax_x[chosen] = (place % fine[1] % grid[1]).to(argmax_x.dtype)
+        argmax_y[chosen] = (index // fine[1] % grid[0]).to(argmax_y.dtype)
+        argmax_x[chosen] = (index % fine[1] % grid[1]).to(argmax_x.dtype)
 
 
 def roi_align_backward(
@@ -140,8 +140,8 @@ def roi_pool_forward(
             for column, (left, right) in enumerate(zip(lefts[number], rights[number], strict=True)):
                 if bottom > top and right > left:
                     window = input[image, :, top:bottom, left:right].flatten(1)
-                    output[number, :, row, column], place = window.max(dim=1)
-                    cell = (top + place // (right - left)) * width + left + place % (right - left)
+                    output[number, :, row, column], index = window.max(dim=1)
+                    cell = (top + index // (right - left)) * width + left + index % (right - left)
                     argmax[number, :, row, column] = cell.to(argmax.dtype)
 
 

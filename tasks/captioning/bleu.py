@@ -9,7 +9,7 @@ import numpy as np
 
 ORDERS = 4
 # pycocoevalcap's guards against 0: added to numerators and to denominators.
-TINY, SMALL = 1e-15, 1e-9
+TINY_COUNT, SMALL_COUNT = 1e-15, 1e-9
 
 
 def statistics(candidates: Sequence[str], references: Sequence[Sequence[str]]) -> np.ndarray:
@@ -33,10 +33,10 @@ def score(sums: np.ndarray) -> list[float]:
     Papineni et al., ACL 2002: geometric mean of n-gram precisions times brevity penalty.
     """
     words, closest, *counts = (float(number) for number in sums)
-    ratio = (words + TINY) / (closest + SMALL)
+    ratio = (words + TINY_COUNT) / (closest + SMALL_COUNT)
     brevity = math.exp(1 - 1 / ratio) if ratio < 1 else 1.0
     product, scores = 1.0, []
     for order, (guessed, correct) in enumerate(zip(counts[:ORDERS], counts[ORDERS:], strict=True), 1):
-        product *= (correct + TINY) / (guessed + SMALL)
+        product *= (correct + TINY_COUNT) / (guessed + SMALL_COUNT)
         scores.append(product ** (1 / order) * brevity)
     return scores

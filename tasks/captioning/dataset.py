@@ -1,4 +1,4 @@
-"""An image and its caption with words masked."""
+"""Images with their captions, some of whose words are masked."""
 
 from __future__ import annotations
 
@@ -46,20 +46,20 @@ class CaptionDataset(SampleDataset):
 
 
 def corrupted(text: Tensor, *, probability: float, mask: int) -> tuple[Tensor, Tensor]:
-    """A text with words masked, and where: int64 and bool [length].
+    """Mask words of a text: the text, int64 [length], and which words have a loss, bool [length].
 
     Of the n tokens round(n × probability) are chosen, at least one and never `<s>`; of those four in five become
     `<mask>`, one in ten stays, one in ten becomes any token. Source: unilm beit3/datasets.py, CaptioningDataset.
     """
     length = len(text)
     count = max(1, min(int(length * probability + 0.5), length - 1))
-    places = 1 + np.random.permutation(length - 1)[:count]
+    chosen = 1 + np.random.permutation(length - 1)[:count]
     text, masked = text.clone(), torch.zeros(length, dtype=torch.bool)
-    for place in places:
-        masked[place] = True
-        lot = np.random.random()
-        if lot < 0.8:
-            text[place] = mask
-        elif lot >= 0.9:
-            text[place] = np.random.randint(UNK, mask + 1)
+    for index in chosen:
+        masked[index] = True
+        draw = np.random.random()
+        if draw < 0.8:
+            text[index] = mask
+        elif draw >= 0.9:
+            text[index] = np.random.randint(UNK, mask + 1)
     return text, masked

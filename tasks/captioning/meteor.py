@@ -30,7 +30,7 @@ _BREAK = re.compile("[\r\n]")
 
 
 def started(candidates: Sequence[str], references: Sequence[Sequence[str]]) -> AbstractContextManager[java.Run]:
-    """METEOR, at work on tokenized captions; `statistics` has its answer.
+    """Start METEOR on tokenized captions; `statistics` reads its output.
 
     Raises:
         InputError: there is no Java.
@@ -48,7 +48,7 @@ def _line(candidate: str, references: Sequence[str]) -> str:
 
 
 def statistics(run: java.Run, *, images: int) -> np.ndarray:
-    """What a run found, float64 [images, 23]: rows sum up to the statistics of a corpus.
+    """Statistics of a run, float64 [images, 23]: rows sum up to the statistics of a corpus.
 
     A candidate that equals its reference has one chunk, which METEOR leaves out of a sum; it is 0 here.
 

@@ -6,9 +6,10 @@ which runs while Python counts n-grams.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -37,10 +38,10 @@ class Captions:
             raise InputError("No reference caption has a word. Check the annotation file.")
 
     def subset(self, indices: Iterable[int]) -> Captions:
-        """Some of the images, by their places; at least one."""
-        places = list(indices)
+        """Some of the images, by their indices; at least one."""
+        chosen = list(indices)
         return Captions(
-            tuple(self.candidates[place] for place in places), tuple(self.references[place] for place in places)
+            tuple(self.candidates[index] for index in chosen), tuple(self.references[index] for index in chosen)
         )
 
 
@@ -49,16 +50,31 @@ def _check(candidates: Sequence[str], references: Sequence[Sequence[str]]) -> No
         raise InputError(f"There are {len(candidates):,} captions for the references of {len(references):,} images.")
     if not candidates:
         raise InputError("There are no captions to score: the list is empty.")
-    for place, texts in enumerate(references):
+    for index, texts in enumerate(references):
         if not texts:
             raise InputError(
-                f"Image {place} of {len(references):,} (counted from 0) has no reference caption. Mend the annotation "
+                f"Image {index} of {len(references):,} (counted from 0) has no reference caption. Fix the annotation "
                 "file, or leave the image out."
             )
 
 
+def caption_of(record: Mapping[str, Any], image: str) -> str:
+    """The predicted caption of a record.
+
+    Raises:
+        InputError: it has none; the message names the image.
+    """
+    caption = record.get("caption")
+    if not isinstance(caption, str):
+        raise InputError(
+            f"The prediction of image {image} has no caption (found: {caption!r}). A record of this task is "
+            '{"id": image id, "caption": "…"}; an empty text is a caption too.'
+        )
+    return caption
+
+
 def tokenized(candidates: Sequence[str], references: Sequence[Sequence[str]]) -> Captions:
-    """Captions as people and models write them, through the PTB tokenizer, with one Java start.
+    """Tokenize raw captions with the PTB tokenizer, in one Java start.
 
     Args:
         candidates: one caption per image.
@@ -135,8 +151,8 @@ def _cider(captions: Captions) -> np.ndarray:
 
 def _keyed(captions: Captions) -> tuple[dict[int, list[str]], dict[int, list[str]]]:
     """References and candidates as pycocoevalcap's scorers take them."""
-    references = {place: list(texts) for place, texts in enumerate(captions.references)}
-    return references, {place: [text] for place, text in enumerate(captions.candidates)}
+    references = {index: list(texts) for index, texts in enumerate(captions.references)}
+    return references, {index: [text] for index, text in enumerate(captions.candidates)}
 
 
 def _spice(captions: Captions) -> Measurement:

@@ -100,7 +100,7 @@ class Captioner(BaseModel):
         self.mlm_head = Linear(backbone.dim, backbone.config.vocab_size)
         initialise(self.mlm_head)
         self.mask = mask
-        self.step = 0  # told by the engine
+        self.step = 0  # set by the engine
         self._detokenize = detokenize
         self._loss = loss
         self._search = search
@@ -138,10 +138,10 @@ class Captioner(BaseModel):
 
     def step_loss(self, outputs: Sequence[Outputs]) -> Tensor:
         """The loss over all masked tokens of a step; see `StepLoss` and `CaptioningLoss`."""
-        longest = max(part["masked"].shape[1] for part in outputs)
+        longest = max(each["masked"].shape[1] for each in outputs)
         longest = step_loss.largest(longest, outputs[0]["masked"].device)
         losses, masked = (
-            torch.stack([F.pad(part[name], (0, longest - part[name].shape[1])) for part in outputs])
+            torch.stack([F.pad(each[name], (0, longest - each[name].shape[1])) for each in outputs])
             for name in ("losses", "masked")
         )
         factors = self._loss.factors(step_loss.in_order(losses.detach()), step_loss.in_order(masked), step=self.step)

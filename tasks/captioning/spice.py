@@ -16,7 +16,7 @@ LAST_WITH_JAVASCRIPT = 14
 
 
 def obstacle() -> str:
-    """Why SPICE cannot run here and what would mend it; empty when it can.
+    """Reason why SPICE cannot run here, with the fix; empty when it can.
 
     Raises:
         InputError: everything is there but Java.
@@ -25,8 +25,8 @@ def obstacle() -> str:
     missing = [name for name in PARSER if not (library / name).is_file()]
     if missing:
         return (
-            f"SPICE needs {' and '.join(missing)}, which no Python package has. Take them from Stanford CoreNLP 3.6.0 "
-            f"(stanford-corenlp-full-2015-12-09.zip) and put them into {library}"
+            f"SPICE needs {' and '.join(missing)}, which no Python package has. Extract them from Stanford CoreNLP "
+            f"3.6.0 (stanford-corenlp-full-2015-12-09.zip) and put them into {library}"
         )
     found = java.find()
     if found.major > LAST_WITH_JAVASCRIPT and not list(library.glob("nashorn-core*.jar")):
@@ -49,7 +49,7 @@ def scores(candidates: Sequence[str], references: Sequence[Sequence[str]]) -> li
         for number, (candidate, texts) in enumerate(zip(candidates, references, strict=True))
     ]
     folder = java.package() / "spice"
-    # The program's own jar first (it names its libraries), then whatever else lies beside them. Without -cache it
+    # The program's own jar first (it names its libraries), then whatever else is beside them. Without -cache it
     # keeps nothing, and leaves alone a database library that not every machine can load.
     path = os.pathsep.join([str(folder / "spice-1.0.jar"), str(folder / "lib" / "*")])
     arguments = ["-Xmx8G", "-cp", path, "edu.anu.spice.SpiceScorer", "images.json", "-out", "scores.json", "-silent"]

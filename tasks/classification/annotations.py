@@ -79,14 +79,14 @@ def _index_file(root: Path, split: str) -> Path:
 
 
 def _index_pairs(file: Path) -> Iterator[tuple[str, int, str]]:
-    """(image path, label, where it is written) of an official index file."""
+    """(image path, label, file and line) of an official index file."""
     path = None
     for where, row in read_lines(file, what="the official index of images"):
         path, label = (field(row, name, where=where) for name in ("image_path", "label"))
         if not isinstance(path, str) or not isinstance(label, int):
             raise InputError(
                 f'{where} is not of the form {{"image_path": "…", "label": 0}}: {str(row)[:80]}. '
-                "Mend the line or make the index again."
+                "Fix the line or make the index again."
             )
         yield path.lstrip("/"), label, where  # official rows may keep a slash from the path in front of them
     if path is None:
@@ -94,7 +94,7 @@ def _index_pairs(file: Path) -> Iterator[tuple[str, int, str]]:
 
 
 def _class_of(path: str) -> str:
-    """The folder that an image lies in."""
+    """The folder that an image is in."""
     return path.rpartition("/")[0].rpartition("/")[2]
 
 
@@ -151,7 +151,7 @@ def _real_of(path: str, real: list[list[int]]) -> list[int]:
     match = VAL_NUMBER.search(path)
     if match is None or not 1 <= int(match[1]) <= len(real):
         raise InputError(
-            f"{REAL_FILE} goes by the original file names (ILSVRC2012_val_00000001 to {len(real):08d}); {path} is not "
+            f"{REAL_FILE} needs the original file names (ILSVRC2012_val_00000001 to {len(real):08d}); {path} is not "
             f"one. Remove {REAL_FILE} to score without ReaL labels."
         )
     return real[int(match[1]) - 1]

@@ -1,4 +1,4 @@
-"""An image and its class."""
+"""Images with their classes."""
 
 from __future__ import annotations
 

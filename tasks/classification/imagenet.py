@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class ImageNet(TaskAdapter):
-    """Top-1 and top-5 accuracy, and ReaL accuracy when `real.json` lies in the data folder.
+    """Top-1 and top-5 accuracy, and ReaL accuracy when `real.json` is in the data folder.
 
     Layouts: `train/<class>/*` and `val/<class>/*` (classes in sorted order), or the official
     `imagenet.train.index.jsonl` and `imagenet.val.index.jsonl` beside them, which win when present. A sample's
@@ -117,7 +117,7 @@ class ImageNet(TaskAdapter):
         from tasks.classification.model import ImageClassifier
 
         recipe = context.recipe
-        classes = len(self.labels_of(context))
+        classes = len(context.labels)
         mixup = None
         if recipe.mixup or recipe.cutmix:
             mixup = Mixup(
@@ -137,7 +137,9 @@ class ImageNet(TaskAdapter):
     def backbone_options(self, recipe: Recipe, *, layers: int) -> dict[str, Any]:
         return {"final_norm": False}
 
-    def score(self, predictions: Mapping[str, Mapping[str, Any]], samples: Sequence[Sample]) -> list[Measurement]:
-        from tasks.classification.metrics import measurements
+    def score(
+        self, predictions: Mapping[str, Mapping[str, Any]], samples: Sequence[Sample], *, labels: Any = None
+    ) -> list[Measurement]:
+        from tasks.classification.metrics import measure
 
-        return measurements(predictions, samples)
+        return measure(predictions, samples)

@@ -10,7 +10,7 @@ from tasks.adapter import Sample
 from tasks.bootstrap import Measurement, mean
 
 
-def measurements(predictions: Mapping[str, Mapping[str, Any]], samples: Sequence[Sample]) -> list[Measurement]:
+def measure(predictions: Mapping[str, Mapping[str, Any]], samples: Sequence[Sample]) -> list[Measurement]:
     """`top1`, `top5`, and `real_top1` over the images with ReaL labels where there are any; the unit is the image.
 
     Args:

@@ -75,7 +75,7 @@ class ImageClassifier(BaseModel):
 
         timm mixes a batch with itself backwards; in a shuffled batch any partner is as good, and neighbours are
         together in every micro-batch. The draws (mixup or cutmix, how much, where) are made for each `mixup_group` of
-        the step's batch, as the official training makes them for each GPU, from the group's place alone.
+        the step's batch, as the official training makes them for each GPU, from the group's index alone.
         """
         share = noise.current()
         if share is None:

@@ -1,4 +1,4 @@
-"""What the data sets of all tasks with text have in common."""
+"""Base class of the data sets of tasks with text."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class SampleDataset(Dataset):
         root: image paths are relative to it.
         transform: image -> float [3, size, size].
         remembered: how many prepared images are kept for the samples that come next. Neighbours in a split often
-            share their images: 447,793 test questions are about 81,434. Only for a transform without chance.
+            share their images: 447,793 test questions are about 81,434. Only for a deterministic transform.
     """
 
     def __init__(

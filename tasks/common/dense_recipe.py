@@ -10,7 +10,7 @@ from tasks.recipe import Recipe
 
 @dataclass(frozen=True, kw_only=True)
 class DenseRecipe(Recipe):
-    """Fine-tuning a backbone with a dense head.
+    """Fine-tuning of a backbone with a dense head.
 
     Pixels are normalised as (pixel - mean) / std. Without values here they are the backbone's own: 0.5 for Multiway,
     those of the pretraining for a timm model. (ViT-Adapter, detectron2 and EVA have ImageNet's,

@@ -36,7 +36,7 @@ def in_float32(head: Callable[[Tensor], Tensor], features: Tensor) -> Tensor:
     if not torch.is_grad_enabled() and not features.isfinite().all():
         raise InputError(
             "The backbone's features are not finite: its weights have diverged, or its activations are too large for "
-            "float16. Predict with --set precision=fp32; where that says the same, take other weights."
+            "float16. Predict with --set precision=fp32; where that says the same, use other weights."
         )
     with torch.autocast(features.device.type, enabled=False):
         return head(features.float())

@@ -18,7 +18,7 @@ from backbones.errors import InputError
 if TYPE_CHECKING:
     from tasks.common.dense_recipe import DenseRecipe
 
-# ImageNet classification takes these; every other BEiT-3 task takes 0.5 for all channels.
+# For ImageNet classification; every other BEiT-3 task has 0.5 for all channels.
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 HALF = (0.5, 0.5, 0.5)
 BICUBIC = transforms.InterpolationMode.BICUBIC
@@ -29,7 +29,7 @@ def open_image(path: Path, *, upright: bool = False) -> Image.Image:
 
     Args:
         upright: turn it as the file's EXIF orientation says. detectron2, MMDetection and MMSegmentation do so; the
-            official loaders of BEiT-3's other tasks and of ImageNet (torchvision's) take the pixels as they lie.
+            official loaders of BEiT-3's other tasks and of ImageNet (torchvision's) take the pixels as they are stored.
 
     Raises:
         InputError: the file is absent, not an image, or truncated.
@@ -66,7 +66,10 @@ def _opened(path: Path) -> Iterator[Image.Image]:
 
 
 def center_crop(size: int, *, crop_pct: float, mean: Sequence[float], std: Sequence[float]) -> Callable:
-    """Evaluation on ImageNet: shorter side to size / crop_pct (bicubic), centre crop, normalise."""
+    """Transform for evaluation on ImageNet: shorter side to size / crop_pct (bicubic), centre crop, normalise.
+
+    Image -> float [3, size, size].
+    """
     return transforms.Compose(
         [
             transforms.Resize(int(size / crop_pct), interpolation=BICUBIC),
@@ -78,7 +81,10 @@ def center_crop(size: int, *, crop_pct: float, mean: Sequence[float], std: Seque
 
 
 def square(size: int) -> Callable:
-    """Evaluation on every task with text: the whole image to size × size (bicubic), mean and std 0.5."""
+    """Transform for evaluation on every task with text: the whole image to size × size (bicubic), mean and std 0.5.
+
+    Image -> float [3, size, size].
+    """
     return transforms.Compose(
         [
             transforms.Resize((size, size), interpolation=BICUBIC),
@@ -95,7 +101,9 @@ RAND_AUGMENT = (
 
 
 def augmented(size: int, *, rand_augment: bool, flip: bool = True) -> Callable:
-    """Training on every task with text: a crop of at least half the area, a flip, RandAugment, mean and std 0.5.
+    """Transform for training on every task with text: a crop of at least half the area, a flip, RandAugment.
+
+    Image -> float [3, size, size], with mean and std 0.5.
 
     RandAugment is N = 2, M = 7, each of the nine operations and the identity with probability 0.5, as in the
     official code (beit3/randaug.py). Its operations are OpenCV's there and Pillow's (timm) here: shears and rotations
@@ -145,7 +153,7 @@ class ImageDataset(Dataset):
 
 
 def broken_images(paths: Iterable[Path]) -> list[str]:
-    """Decode every image; the reasons of those that cannot be."""
+    """Decode every image and return the reasons of those that cannot be decoded."""
     reasons = []
     for path in paths:
         try:

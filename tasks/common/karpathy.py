@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from backbones.errors import InputError
-from tasks.common.reading import RESTORE, field
+from tasks.common.reading import RESTORE, Remembered, field, require_unique
 from tasks.common.streaming import json_list
 
 COCO_FILE, FLICKR30K_FILE = "dataset_coco.json", "dataset_flickr30k.json"
@@ -41,7 +41,7 @@ def read_coco(root: Path, split: str) -> list[CaptionedImage]:
         InputError: the file is absent, not of that form, or has an image or a sentence twice.
     """
     splits = {split, RESTVAL} if split == "train" else {split}
-    return [image for image in _read(root / COCO_FILE, id_field="cocoid") if image.split in splits]
+    return [image for image in _images(root / COCO_FILE, id_field="cocoid") if image.split in splits]
 
 
 def read_flickr30k(root: Path, split: str) -> list[CaptionedImage]:
@@ -50,15 +50,18 @@ def read_flickr30k(root: Path, split: str) -> list[CaptionedImage]:
     Raises:
         InputError: as for COCO.
     """
-    return [image for image in _read(root / FLICKR30K_FILE, id_field="imgid") if image.split == split]
+    return [image for image in _images(root / FLICKR30K_FILE, id_field="imgid") if image.split == split]
 
 
 def _read(path: Path, *, id_field: str) -> list[CaptionedImage]:
     rows = json_list(path, "images", what="the Karpathy split")
     images = [_image(row, id_field=id_field, where=f"{path}, image {number}") for number, row in enumerate(rows)]
-    _require_unique([image.id for image in images], what=id_field, where=path)
-    _require_unique([sentence.id for image in images for sentence in image.sentences], what="sentid", where=path)
+    require_unique((image.id for image in images), what=id_field, where=path)
+    require_unique((sentence.id for image in images for sentence in image.sentences), what="sentid", where=path)
     return images
+
+
+_images = Remembered(_read)  # of all splits
 
 
 def _image(row: Any, *, id_field: str, where: str) -> CaptionedImage:
@@ -74,13 +77,5 @@ def _image(row: Any, *, id_field: str, where: str) -> CaptionedImage:
 def _sentence(row: Any, *, where: str) -> Sentence:
     number, raw = field(row, "sentid", where=where), field(row, "raw", where=where)
     if not isinstance(raw, str):
-        raise InputError(f"{where}: the text of sentence {number} is {raw!r}, no text. {RESTORE}")
+        raise InputError(f"{where}: the text of sentence {number} is {raw!r}, not a text. {RESTORE}")
     return Sentence(str(number), raw)
-
-
-def _require_unique(ids: Sequence[str], *, what: str, where: Path) -> None:
-    seen: set[str] = set()
-    for name in ids:
-        if name in seen:
-            raise InputError(f"{where} has {what} {name} twice. {RESTORE}")
-        seen.add(name)

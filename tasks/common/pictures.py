@@ -76,8 +76,8 @@ def _with_objects(image: np.ndarray, objects: Sequence[DrawnObject], colours: np
         x, y, width, height = (side * scale for side in seen.box)
         colour = tuple(colours[seen.kind].tolist())
         draw.rectangle((x, y, x + max(width, 1), y + max(height, 1)), outline=colour, width=2)
-        place = (min(x + 3, picture.width - _font().getlength(seen.text)), max(y - LINE + GAP // 2, 0))
-        draw.text(place, seen.text, "white", _font(), stroke_width=2, stroke_fill="black")
+        corner = (min(x + 3, picture.width - _font().getlength(seen.text)), max(y - LINE + GAP // 2, 0))
+        draw.text(corner, seen.text, "white", _font(), stroke_width=2, stroke_fill="black")
     return picture
 
 
@@ -115,18 +115,18 @@ def side_by_side(panels: Sequence[Image.Image], titles: Sequence[str]) -> Image.
 
 def with_legend(picture: Image.Image, entries: Sequence[tuple[str, tuple[int, int, int]]]) -> Image.Image:
     """A picture with the meaning of its colours below: names beside squares, in as many lines as they need."""
-    places, left, top = [], GAP, 0
+    corners, left, top = [], GAP, 0
     for name, _ in entries:
         width = TEXT + GAP // 2 + int(_font().getlength(name)) + 2 * GAP
         if left > GAP and left + width > picture.width:
             left, top = GAP, top + LINE
-        places.append((left, picture.height + top))
+        corners.append((left, picture.height + top))
         left += width
     height = picture.height + (top + LINE if entries else 0)
     whole = Image.new("RGB", (picture.width, height), "white")
     whole.paste(picture, (0, 0))
     draw = ImageDraw.Draw(whole)
-    for (name, colour), (x, y) in zip(entries, places, strict=True):
+    for (name, colour), (x, y) in zip(entries, corners, strict=True):
         draw.rectangle((x, y, x + TEXT - 1, y + TEXT - 1), fill=colour)
         draw.text((x + TEXT + GAP // 2, y), name, "black", _font())
     return whole

@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import gc
 import json
-from collections.abc import Callable, Iterator
+import math
+from collections import Counter
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -61,7 +63,7 @@ def collector_paused() -> Iterator[None]:
 
 
 def read_lines(path: Path, *, what: str) -> Iterator[tuple[str, Any]]:
-    """(where it stands, content) of each line of a JSON-lines file; empty lines are left out.
+    """(file and line, content) of each line of a JSON-lines file; empty lines are left out.
 
     Raises:
         InputError: absent, or a line that is not JSON; the message says which.
@@ -85,26 +87,50 @@ def _json_line(line: str, *, where: str) -> Any:
         raise InputError(f"{where} is not JSON: {line.strip()[:80]!r}. {RESTORE}") from None
 
 
-class Remembered(Generic[T]):
-    """A function of a file that reads it once for as long as the file stays the same.
+_remembered: dict[tuple[Any, ...], Any] | None = None  # values of `Remembered` functions; None outside `parsed_once`
 
-    For what is small and asked for several times in a run, such as a list of classes. The value must not be changed.
+
+@contextlib.contextmanager
+def parsed_once() -> Iterator[None]:
+    """Keep what `Remembered` functions read, so that a file is parsed once for all splits and for the labels.
+
+    Leaving the outermost of nested contexts forgets everything: what was read may be large.
+    """
+    global _remembered
+    outermost = _remembered is None
+    if outermost:
+        _remembered = {}
+    try:
+        yield
+    finally:
+        if outermost:
+            _remembered = None
+
+
+class Remembered(Generic[T]):
+    """A function of a file that, within `parsed_once`, reads it once for as long as the file stays the same.
+
+    Its value must not be changed.
     """
 
-    def __init__(self, read: Callable[[Path], T]) -> None:
+    def __init__(self, read: Callable[..., T]) -> None:
         self._read = read
-        self._values: dict[Path, tuple[tuple[int, int] | None, T]] = {}
 
-    def __call__(self, path: Path) -> T:
-        state = _state(path)
-        known = self._values.get(path.absolute())
-        if state is None or known is None or known[0] != state:
-            self.keep(path, self._read(path), state=state)
-        return self._values[path.absolute()][1]
+    def __call__(self, path: Path, **options: Hashable) -> T:
+        if _remembered is None:
+            return self._read(path, **options)
+        key = self._key(path, options)
+        if key not in _remembered:
+            _remembered[key] = self._read(path, **options)
+        return _remembered[key]
 
-    def keep(self, path: Path, value: T, *, state: tuple[int, int] | None = None) -> None:
+    def keep(self, path: Path, value: T) -> None:
         """Remember the value of a file that was just read for something else."""
-        self._values[path.absolute()] = (state or _state(path), value)
+        if _remembered is not None:
+            _remembered[self._key(path, {})] = value
+
+    def _key(self, path: Path, options: Mapping[str, Hashable]) -> tuple[Any, ...]:
+        return self, path.absolute(), _state(path), *sorted(options.items())
 
 
 def _state(path: Path) -> tuple[int, int] | None:
@@ -126,3 +152,40 @@ def field(row: Any, name: str, *, where: str) -> Any:
         return row[name]
     except (KeyError, TypeError, IndexError):
         raise InputError(f"{where} has no field '{name}': {str(row)[:80]}. {RESTORE}") from None
+
+
+def repeated(ids: Iterable[Hashable] | Mapping[Hashable, int]) -> list[Any]:
+    """Ids that occur more than once, each once, in the order of their first appearance.
+
+    Args:
+        ids: the ids, or how often each occurs.
+    """
+    return [name for name, count in Counter(ids).items() if count > 1]
+
+
+def require_unique(ids: Iterable[Hashable], *, what: str, where: Path | str) -> None:
+    """Check that no id occurs twice.
+
+    Args:
+        what: the ids in words, such as "image id".
+        where: the file that they are from.
+
+    Raises:
+        InputError: the message lists the first five.
+    """
+    if duplicates := repeated(ids):
+        raise InputError(f"{where} has {len(duplicates):,} {what}(s) twice: {listed(duplicates)}. {RESTORE}")
+
+
+def listed(examples: Collection[Any], *, most: int = 5) -> str:
+    """The first examples in words: "1, 2, 3, 4, 5 and 7 more"."""
+    shown = ", ".join(str(example) for example in list(examples)[:most])
+    return shown if len(examples) <= most else f"{shown} and {len(examples) - most:,} more"
+
+
+def are_finite(values: Any) -> bool:
+    """Check that a value of a JSON file is a list of finite numbers; one sum decides for all of them."""
+    try:
+        return isinstance(values, list) and math.isfinite(sum(values))
+    except TypeError:
+        return False

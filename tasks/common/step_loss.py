@@ -17,14 +17,14 @@ Outputs = Mapping[str, Tensor]
 
 @runtime_checkable
 class StepLoss(Protocol):
-    """A task model whose loss is no mean over the parts of a batch.
+    """A task model whose loss is not a mean over the micro-batches of a step.
 
-    `model(**batch, mode="outputs")` returns `Outputs` for one part of the batch: all that the loss needs, its
+    `model(**batch, mode="outputs")` returns `Outputs` of one micro-batch: all that the loss needs, its
     parameters included.
     """
 
     def step_loss(self, outputs: Sequence[Outputs]) -> Tensor:
-        """The step's loss from the outputs of each of this process's parts, in order; uses no parameters.
+        """The step's loss from the outputs of each of this process's micro-batches, in order; uses no parameters.
 
         Its gradients, averaged over processes, are those of one process with the whole batch.
         """
@@ -47,7 +47,7 @@ def gathered(features: Tensor) -> Tensor:
 
 
 def in_order(parts: Tensor) -> Tensor:
-    """This process's [parts, micro-batch, …], and that of all others, in the batch's order: [batch, …]; no gradients.
+    """This process's [micro-batches, samples, …] and all others', in the batch's order: [batch, …]; no gradients.
 
     A batch is dealt out in micro-batches, one to each process, then the next one to each.
     """
@@ -59,13 +59,13 @@ def in_order(parts: Tensor) -> Tensor:
 
 
 def own(batch: Tensor, *, micro_batch: int) -> Tensor:
-    """The inverse of `in_order`: [batch, …] -> this process's [parts, micro-batch, …]."""
+    """The inverse of `in_order`: [batch, …] -> this process's [micro-batches, samples, …]."""
     rank = dist.get_rank() if processes() > 1 else 0
     return batch.unflatten(0, (-1, processes(), micro_batch))[:, rank]
 
 
 def largest(value: int, device: torch.device) -> int:
-    """The largest value of all processes."""
+    """The largest value over processes."""
     if processes() == 1:
         return value
     found = torch.tensor(value, device=device)

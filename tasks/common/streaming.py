@@ -17,7 +17,7 @@ _decode = json.JSONDecoder().raw_decode
 
 
 def json_lists(path: Path, *, what: str) -> Iterator[tuple[str, Iterator[Any] | None]]:
-    """The fields of a JSON object in the file's order, each with its elements; None for one that is no list.
+    """The fields of a JSON object in the file's order, each with its elements; None for one that is not a list.
 
     Elements are read as they are asked for, and those of a field that is not asked for are skipped.
 
@@ -25,7 +25,7 @@ def json_lists(path: Path, *, what: str) -> Iterator[tuple[str, Iterator[Any] | 
         what: the file in words, for messages.
 
     Raises:
-        InputError: absent, not JSON, or no object.
+        InputError: absent, not JSON, or not an object.
     """
     try:
         file = path.open(encoding="utf-8")
@@ -129,8 +129,8 @@ class _Text:
                     return value
 
     def error(self, problem: str, *, at: int | None = None) -> InputError:
-        place = self._before + (self._at if at is None else at)
-        return InputError(f"{self._where} cannot be read: {problem} (character {place:,}). {RESTORE}")
+        position = self._before + (self._at if at is None else at)
+        return InputError(f"{self._where} cannot be read: {problem} (character {position:,}). {RESTORE}")
 
     def _more(self) -> bool:
         # As much again as a value that is not complete yet has, so that a long one is not tried too often.

@@ -1,4 +1,4 @@
-"""Texts as the models take them."""
+"""Token ids of texts, and batches of them."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class TextField:
         """
         ids = self.tokenizer.encode(text) if isinstance(text, str) else list(text)
         if not ids:
-            raise InputError(f"The text of {of} is empty. Mend the annotation, or leave the sample out.")
+            raise InputError(f"The text of {of} is empty. Fix the annotation, or leave the sample out.")
         if max(ids) >= len(self.tokenizer) or min(ids) < 0:
             raise InputError(
                 f"The index file has token id {max(ids)} in {of}, and the tokenizer {self.tokenizer.path} ends at "
@@ -45,7 +45,7 @@ class TextField:
         if not self.tokenizer.decode(ids).strip():  # the mark of a word's beginning is a piece, and known
             raise InputError(
                 f"The tokenizer {self.tokenizer.path} knows no piece of the text of {of}: {str(text)[:80]!r}. Give the "
-                "tokenizer that came with the weights (--tokenizer FILE), or mend the text."
+                "tokenizer that came with the weights (--tokenizer FILE), or fix the text."
             )
         return torch.tensor([BOS, *ids[: self.length - 2], EOS])
 

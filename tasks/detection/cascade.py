@@ -15,7 +15,7 @@ STRIDES = (4, 8, 16, 32, 64)
 NORM = {"type": "LN2d", "eps": 1e-6}  # mmcv would make it 1e-5
 IOUS = (0.5, 0.6, 0.7)  # that a proposal needs to count as an object, stage by stage
 LOSS_WEIGHTS = (1, 0.5, 0.25)  # of the stages, in MMDetection's style
-SMALLEST_STD = (0.1, 0.05, 1 / 30)  # of the box codes: detectron2's weights 10, 20 and 30
+BOX_CODE_STDS = (0.1, 0.05, 1 / 30)  # of the box codes: detectron2's weights 10, 20 and 30
 MASK_SIDE = 28
 
 
@@ -38,7 +38,7 @@ def cascade_mask_rcnn(dim: int, *, classes: int, recipe: DetectionRecipe) -> Con
         "num_stages": len(IOUS),
         "stage_loss_weights": [1] * len(IOUS) if as_detectron2 else LOSS_WEIGHTS,
         "bbox_roi_extractor": _extractor(7, channels),
-        "bbox_head": [_box_head(std, classes, channels) for std in SMALLEST_STD],
+        "bbox_head": [_box_head(std, classes, channels) for std in BOX_CODE_STDS],
     }
     if recipe.masks:
         roi_head["mask_roi_extractor"] = _extractor(14, channels)
@@ -117,11 +117,11 @@ def _box_head(std: float, classes: int, channels: int) -> dict[str, Any]:
 
 
 def _coder(stds: tuple[float, float]) -> dict[str, Any]:
-    place, extent = stds
+    centre, extent = stds
     return {
         "type": "DeltaXYWHBBoxCoder",
         "target_means": [0.0] * 4,
-        "target_stds": [place, place, extent, extent],
+        "target_stds": [centre, centre, extent, extent],
     }
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from backbones.config import DENSE_PATCH
 from backbones.errors import InputError, UsageError
 from tasks.adapter import (
-    CODALAB_LARGEST,
+    CODALAB_MAX_BYTES,
     Finding,
     Metric,
     Progress,
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from tasks.detection.model import Detector
 
 SEGMENTATION = "segmentation"  # of an object, where there are masks
-SHOWN = 0.3  # smallest score of what a picture shows
+MIN_SHOWN_SCORE = 0.3  # of what a picture shows
 KINDS = {"boxes": "box", "masks": "mask"}  # of metrics, by the part of a record
 
 _SIZES = {"s": "objects up to 32² pixels", "m": "objects of 32² to 96² pixels", "l": "objects from 96² pixels"}
@@ -65,7 +65,8 @@ class CocoDetection(TaskAdapter):
     Any set in this form and layout can be trained on. Objects365 v2: a folder whose annotations/instances_*2017.json
     are its zhiyuan_objv2_*.json, and in which the folders of images bear the names that these files give, such as
     train2017/images/v1/patch8; links will do. It has boxes alone, which is what the recipe `giant_objects365` learns;
-    the weights that it leaves are the --weights of the recipe `giant` on COCO, where heads of another form start anew.
+    the weights that it leaves are the --weights of the recipe `giant` on COCO, where heads of another form start from
+    random weights.
     """
 
     name = "coco_detection"
@@ -75,7 +76,7 @@ class CocoDetection(TaskAdapter):
         "train": Split(size=118_287),
         "val": Split(size=5_000),
         "test-dev": Split(
-            size=20_288, labels=False, server="CodaLab 7384 (boxes) and 7383 (masks)", largest_file=CODALAB_LARGEST
+            size=20_288, labels=False, server="CodaLab 7384 (boxes) and 7383 (masks)", largest_file=CODALAB_MAX_BYTES
         ),
     }
     metrics = (*_metrics("box"), *_metrics("mask"))
@@ -89,7 +90,7 @@ class CocoDetection(TaskAdapter):
     )
 
     def backbone_options(self, recipe: DetectionRecipe, *, layers: int) -> dict[str, Any]:
-        """Windows, and `global_blocks` layers that attend everywhere, the last of as many equal runs each."""
+        """Window attention, with `global_blocks` evenly spaced global-attention layers (the last of each block)."""
         if not recipe.window:
             return {"final_norm": False, "patch_size": DENSE_PATCH}
         everywhere = tuple(number * layers // recipe.global_blocks - 1 for number in range(1, recipe.global_blocks + 1))
@@ -107,7 +108,7 @@ class CocoDetection(TaskAdapter):
         if not backbone.any_size and set(sizes) != {recipe.image_size}:
             raise UsageError(
                 f"This backbone takes images of {recipe.image_size} pixels only, and recipe {recipe.name} predicts in "
-                f"{', '.join(map(str, sizes))}. Take --set test_size={recipe.image_size} --set test_scales=[]."
+                f"{', '.join(map(str, sizes))}. Use --set test_size={recipe.image_size} --set test_scales=[]."
             )
 
     def check(self, root: Path, *, decode: bool, progress: Progress) -> list[Finding]:
@@ -116,7 +117,7 @@ class CocoDetection(TaskAdapter):
             if not self.splits[split].labels:
                 return images
             objects = sum(len(sample.annotation["objects"]) for sample in samples)
-            return f"{images}, {objects:,} objects of {len(samples[0].inputs['categories'])} categories"
+            return f"{images}, {objects:,} objects of {len(self.labels(root))} categories"
 
         def notes(split: str, samples: Sequence[Sample]) -> list[str]:
             from tasks.detection.annotations import annotation_warnings
@@ -134,25 +135,20 @@ class CocoDetection(TaskAdapter):
         )
 
     def samples(self, root: Path, split: str) -> Sequence[Sample]:
-        from tasks.detection.samples import read_samples
+        from tasks.detection.annotations import read_samples
 
-        return read_samples(root, split, labelled=self.split(split).labels)
+        self.split(split)
+        return read_samples(root, split)
 
-    def classes(self, root: Path) -> list[tuple[int, str]]:
-        """Category ids and names in the order of the model's outputs.
+    def labels(self, root: Path) -> dict[int, str]:
+        """Category names by id, in the order of the model's outputs.
 
         Raises:
-            InputError: there is no annotation file, or it has no categories.
+            InputError: there is no annotation file, or it is not of its form.
         """
-        from tasks.detection.samples import categories
+        from tasks.detection.annotations import categories
 
-        return list(categories(root).items())
-
-    def hashed_inputs(self, sample: Sample, root: Path) -> Any:
-        return {name: value for name, value in sample.inputs.items() if name != "categories"}
-
-    def labels(self, root: Path) -> list[tuple[int, str]]:
-        return self.classes(root)
+        return categories(root)
 
     def source(self, sample: Sample) -> str:
         return sample.inputs["image"]
@@ -163,8 +159,8 @@ class CocoDetection(TaskAdapter):
         Raises:
             InputError: no image has an object, or masks are to be learnt and there are none.
         """
+        from tasks.detection.annotations import unmasked, with_objects
         from tasks.detection.dataset import DetectionTrainSet
-        from tasks.detection.samples import unmasked, with_objects
 
         taught = with_objects(samples)
         if not taught:
@@ -174,7 +170,7 @@ class CocoDetection(TaskAdapter):
                 f"The training annotations under {context.root} have boxes but no masks, for {without}, and recipe "
                 f"{context.recipe.name} learns masks too. Use --set masks=false, or annotations with segmentations."
             )
-        return DetectionTrainSet(taught, root=context.root, recipe=context.recipe)
+        return DetectionTrainSet(taught, root=context.root, recipe=context.recipe, categories=context.labels)
 
     def eval_set(self, samples: Sequence[Sample], context: TaskContext) -> Dataset:
         from tasks.detection.dataset import DetectionEvalSet
@@ -184,40 +180,47 @@ class CocoDetection(TaskAdapter):
     def model(self, backbone: nn.Module, context: TaskContext) -> Detector:
         from tasks.detection.model import Detector
 
-        return Detector(backbone, classes=[number for number, _ in self.labels_of(context)], recipe=context.recipe)
+        return Detector(backbone, classes=list(context.labels), recipe=context.recipe)
 
-    def score(self, predictions: Mapping[str, Mapping[str, Any]], samples: Sequence[Sample]) -> list[Measurement]:
+    def score(
+        self,
+        predictions: Mapping[str, Mapping[str, Any]],
+        samples: Sequence[Sample],
+        *,
+        labels: Mapping[int, str] | None = None,
+    ) -> list[Measurement]:
         """Metrics of the parts that the records have, boxes and masks; the others get no row."""
         from tasks.bootstrap import unavailable
-        from tasks.detection.metrics import checked, measurements
+        from tasks.detection.metrics import checked, measure
 
         # pycocotools goes through the images by rising id, which decides between equal scores.
         samples = sorted(samples, key=lambda sample: int(sample.id))
-        categories = samples[0].inputs["categories"]
         truths = [sample.annotation for sample in samples]
-        records = [checked(predictions[s.id], s.annotation, categories, image=s.id) for s in samples]
-        objects = [item for truth in truths for item in truth["objects"]]
-        without_mask = sum(SEGMENTATION not in item for item in objects)
-        found = []
+        records = [checked(predictions[s.id], s.annotation, labels, image=s.id) for s in samples]
+        objects = [each for truth in truths for each in truth["objects"]]
+        without_mask = sum(SEGMENTATION not in each for each in objects)
+        measured = []
         for part in results.parts(predictions):
             if part == "masks" and without_mask:
                 reason = f"the annotations have boxes but no masks of {without_mask:,} of {len(objects):,} objects"
-                found += [unavailable(metric.name, reason, samples=len(samples)) for metric in _metrics("mask")]
+                measured += [unavailable(metric.name, reason, samples=len(samples)) for metric in _metrics("mask")]
             else:
-                found += measurements(records, truths, categories, kind=KINDS[part])
-        return found
+                measured += measure(records, truths, labels, kind=KINDS[part])
+        return measured
 
-    def picture(self, sample: Sample, record: Mapping[str, Any], root: Path) -> Image:
-        """Of what was found, only what has a score of `SHOWN` at least."""
+    def picture(
+        self, sample: Sample, record: Mapping[str, Any], root: Path, *, labels: Mapping[int, str] | None = None
+    ) -> Image:
+        """Draw the objects, and the detections with a score of at least `MIN_SHOWN_SCORE`."""
         import numpy as np
 
         from tasks.common.images import open_image
         from tasks.common.pictures import detection_picture, distinct_colours
 
         image = np.asarray(open_image(root / sample.inputs["image"], upright=True))
-        truth = None if sample.annotation is None else _drawn(sample, sample.annotation["objects"])
-        colours = distinct_colours(len(sample.inputs["categories"]))
-        return detection_picture(image, truth, _drawn(sample, _shown(record)), colours=colours)
+        truth = None if sample.annotation is None else _drawn(sample, sample.annotation["objects"], labels)
+        found = _drawn(sample, _shown(record), labels)
+        return detection_picture(image, truth, found, colours=distinct_colours(len(labels)))
 
     def read_official(self, path: Path) -> list[dict[str, Any]]:
         """Records of a COCO results file, see `tasks.detection.results.read`."""
@@ -227,51 +230,53 @@ class CocoDetection(TaskAdapter):
         return results.empty(records)
 
     def submission(
-        self, predictions: Mapping[str, Mapping[str, Any]], samples: Sequence[Sample], *, split: str, name: str
+        self,
+        predictions: Mapping[str, Mapping[str, Any]],
+        samples: Sequence[Sample],
+        *,
+        split: str,
+        name: str,
+        labels: Mapping[int, str] | None = None,
     ) -> list[Submission]:
         """Boxes and masks in a file each, since a server takes one of them."""
-        if self.split(split).labels:
-            raise UsageError(
-                f"The annotations of {split} are public, so no server takes it: `harness score {self.name}` scores it. "
-                "Submissions are of test-dev."
-            )
+        self.require_served(split)
         return [
-            Submission(*results.archive(predictions, samples, part=part, split=split, name=name))
+            Submission(*results.archive(predictions, samples, labels, part=part, split=split, name=name))
             for part in results.parts(predictions)
         ]
 
 
 def _shown(record: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """What is drawn of a prediction, in the form of annotations; the best last, so that it lies on top."""
+    """The detections to draw, in the form of annotations; the best last, so that it is on top."""
     masks, boxes = record.get("masks"), record.get("boxes")
-    parts = [
+    shown = [
         {
-            "category_id": int(record["labels"][place]),
+            "category_id": int(record["labels"][index]),
             "score": float(score),
-            "bbox": boxes[place].tolist() if boxes is not None else None,
-            SEGMENTATION: masks[place] if masks is not None else None,
+            "bbox": boxes[index].tolist() if boxes is not None else None,
+            SEGMENTATION: masks[index] if masks is not None else None,
         }
-        for place, score in enumerate(record["scores"])
-        if score >= SHOWN
+        for index, score in enumerate(record["scores"])
+        if score >= MIN_SHOWN_SCORE
     ]
-    return sorted(parts, key=lambda part: part["score"])
+    return sorted(shown, key=lambda each: each["score"])
 
 
-def _drawn(sample: Sample, objects: Sequence[Mapping[str, Any]]) -> list[DrawnObject]:
+def _drawn(sample: Sample, objects: Sequence[Mapping[str, Any]], categories: Mapping[int, str]) -> list[DrawnObject]:
     from pycocotools import mask
 
     from tasks.common.pictures import DrawnObject
-    from tasks.detection.annotations import bitmap
+    from tasks.detection.bitmaps import bitmap
 
-    categories = sample.inputs["categories"]
-    kinds = {number: kind for kind, number in enumerate(categories)}
+    classes = {category: index for index, category in enumerate(categories)}
     drawn = []
-    for item in objects:
-        segmentation = item.get(SEGMENTATION)
+    for each in objects:
+        segmentation = each.get(SEGMENTATION)
         pixels = None
         if segmentation is not None:
             pixels = bitmap(segmentation, sample.inputs["height"], sample.inputs["width"]).astype(bool)
-        score = f" {item['score']:.2f}" if "score" in item else ""
-        box = item["bbox"] if item["bbox"] is not None else mask.toBbox(segmentation).tolist()
-        drawn.append(DrawnObject(categories[item["category_id"]] + score, kinds[item["category_id"]], box, pixels))
+        score = f" {each['score']:.2f}" if "score" in each else ""
+        box = each["bbox"] if each["bbox"] is not None else mask.toBbox(segmentation).tolist()
+        category = each["category_id"]
+        drawn.append(DrawnObject(categories[category] + score, classes[category], box, pixels))
     return drawn

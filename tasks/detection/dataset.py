@@ -1,8 +1,8 @@
-"""Images with boxes and masks, as MMDetection's heads take them."""
+"""Images with boxes and masks, in the form of MMDetection's heads."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,8 @@ from backbones.errors import InputError
 from backbones.operators import provide
 from tasks.adapter import Sample
 from tasks.common.images import open_image
-from tasks.detection.annotations import usable, window_bitmap
+from tasks.detection.annotations import usable
+from tasks.detection.bitmaps import window_bitmap
 
 if TYPE_CHECKING:
     from mmdet.structures.mask import BitmapMasks
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 # As in detectron2, which ViTDet is made with: Pillow's resizing, whose filter grows with the reduction.
 RESIZING = {"keep_ratio": False, "backend": "pillow", "interpolation": "bilinear"}
-SMALLEST = 1e-2  # pixels; what a crop or a reduction leaves of a box must be wider and higher
+MIN_BOX_SIDE = 1e-2  # pixels; what a crop or a reduction leaves of a box must be wider and higher
 
 
 class DetectionTrainSet(Dataset):
@@ -33,28 +34,32 @@ class DetectionTrainSet(Dataset):
     Large-scale jitter as in ViTDet: the image is resized so that its longer edge is `image_size` times a factor drawn
     from `scale_jitter`, a window of at most `image_size` × `image_size` is cut out, and half of the windows are
     mirrored. `gt_instances` has bboxes float [n, 4] (x1, y1, x2, y2 in pixels of the window), labels int64 [n]
-    (places in the list of categories) and, in a recipe with masks, masks (BitmapMasks of the window's size). A box
+    (indices of classes) and, in a recipe with masks, masks (BitmapMasks of the window's size). A box
     that the window cuts is that of what is left of its mask. n may be 0.
 
     Args:
         samples: with an annotation and, in a recipe with masks, with segmentations.
         root: image paths are relative to it.
+        categories: ids in the order of the classes.
     """
 
     collate = staticmethod(pseudo_collate)
 
-    def __init__(self, samples: Sequence[Sample], *, root: Path, recipe: DetectionRecipe) -> None:
+    def __init__(
+        self, samples: Sequence[Sample], *, root: Path, recipe: DetectionRecipe, categories: Iterable[int]
+    ) -> None:
         provide()
         from mmdet.datasets.transforms import FilterAnnotations, RandomCrop, RandomFlip
 
         self._samples = samples
         self._root = root
         self._recipe = recipe
+        self._classes = {category: index for index, category in enumerate(categories)}
         self._crop = RandomCrop((recipe.image_size, recipe.image_size), allow_negative_crop=True)
         self._steps = [
             *([_tighten] if recipe.masks else []),
             # keep_empty=True would answer None to an image without boxes.
-            FilterAnnotations((SMALLEST, SMALLEST), by_mask=recipe.masks, keep_empty=False),
+            FilterAnnotations((MIN_BOX_SIDE, MIN_BOX_SIDE), by_mask=recipe.masks, keep_empty=False),
             RandomFlip(prob=0.5),
         ]
 
@@ -67,22 +72,21 @@ class DetectionTrainSet(Dataset):
             InputError: the image is absent, cannot be read, or is of another size than the annotations say.
         """
         sample = self._samples[index]
-        items = [item for item in sample.annotation["objects"] if usable(item, **_size(sample))]
+        objects = [each for each in sample.annotation["objects"] if usable(each, **_size(sample))]
         jitter = np.random.uniform(*self._recipe.scale_jitter)
-        content = _opened(sample, self._root) | _boxes(items)
+        content = _opened(sample, self._root) | _boxes(objects)
         content = _resize(content, longer_edge=self._recipe.image_size * jitter)
-        content = self._named(items, sample, content["img_shape"], self._crop(content))
+        content = self._named(objects, content["img_shape"], self._crop(content))
         for step in self._steps:
             content = step(content)
         return _packed(content)
 
     def _named(
-        self, items: Sequence[Mapping[str, Any]], sample: Sample, size: tuple[int, int], content: dict[str, Any]
+        self, objects: Sequence[Mapping[str, Any]], size: tuple[int, int], content: dict[str, Any]
     ) -> dict[str, Any]:
         """Labels, and in a recipe with masks also masks, of the objects that a cropped picture of `size` still has."""
-        kept = [items[place] for place in content["gt_bboxes_labels"]]
-        places = {number: place for place, number in enumerate(sample.inputs["categories"])}
-        content["gt_bboxes_labels"] = np.array([places[item["category_id"]] for item in kept], dtype=np.int64)
+        kept = [objects[index] for index in content["gt_bboxes_labels"]]
+        content["gt_bboxes_labels"] = np.array([self._classes[each["category_id"]] for each in kept], dtype=np.int64)
         if self._recipe.masks:
             content["gt_masks"] = _masks(kept, size, content)
         return content
@@ -138,19 +142,19 @@ def _size(sample: Sample) -> dict[str, int]:
     return {name: sample.inputs[name] for name in ("width", "height")}
 
 
-def _boxes(items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Boxes in the pixels of the image as it is, labelled with the objects' places, by which those left are known."""
+def _boxes(objects: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Boxes in the pixels of the image as it is, labelled with the objects' indices, by which those left are known."""
     from mmdet.structures.bbox import HorizontalBoxes
 
-    corners = np.array([item["bbox"] for item in items], dtype=np.float32).reshape(-1, 4)
+    corners = np.array([each["bbox"] for each in objects], dtype=np.float32).reshape(-1, 4)
     corners[:, 2:] += corners[:, :2]
     return {
         "gt_bboxes": HorizontalBoxes(corners),
-        "gt_bboxes_labels": np.arange(len(items)),
+        "gt_bboxes_labels": np.arange(len(objects)),
     }
 
 
-def _masks(items: Sequence[Mapping[str, Any]], size: tuple[int, int], content: Mapping[str, Any]) -> BitmapMasks:
+def _masks(objects: Sequence[Mapping[str, Any]], size: tuple[int, int], content: Mapping[str, Any]) -> BitmapMasks:
     """Masks in the window that was cut out of the resized image of `size`, drawn in its pixels.
 
     Resized bitmaps would have steps, and be half a pixel off.
@@ -160,7 +164,7 @@ def _masks(items: Sequence[Mapping[str, Any]], size: tuple[int, int], content: M
     left, top = (round(-shift) for shift in content["homography_matrix"][:2, 2].tolist())
     window = (top, left, *content["img_shape"])
     factors = content["scale_factor"]
-    drawn = [window_bitmap(item["segmentation"], size, factors, window) for item in items]
+    drawn = [window_bitmap(each["segmentation"], size, factors, window) for each in objects]
     return BitmapMasks(drawn, *content["img_shape"])
 
 

@@ -22,7 +22,7 @@ from mmengine.structures import InstanceData
 from torch import Tensor, nn
 from torchvision.ops import box_iou
 
-OVERLAPS_AT_ONCE = 1 << 23  # 32 MiB in float32, and some five times as much while they are computed
+MAX_OVERLAPS = 1 << 23  # 32 MiB in float32, and some five times as much while they are computed
 
 
 class Matcher(BaseAssigner):
@@ -52,11 +52,11 @@ class Matcher(BaseAssigner):
         largest = boxes.new_zeros(len(boxes))
         own = torch.zeros(len(boxes), dtype=torch.int64, device=boxes.device)
         chosen = torch.zeros_like(own, dtype=torch.bool)
-        at_once = max(OVERLAPS_AT_ONCE // max(len(boxes), 1), 1)
+        at_once = max(MAX_OVERLAPS // max(len(boxes), 1), 1)
         for first in range(0, len(objects), at_once):
             overlaps = box_iou(objects[first : first + at_once], boxes)  # [objects, boxes]
-            value, place = overlaps.max(dim=0)
-            own = torch.where(value > largest, place + first, own)
+            value, index = overlaps.max(dim=0)
+            own = torch.where(value > largest, index + first, own)
             largest = torch.maximum(largest, value)
             if self.low_quality:
                 most = overlaps.amax(dim=1, keepdim=True)
@@ -102,10 +102,10 @@ class CascadeHead(CascadeRoIHead):
             pairs = zip(proposals, truths, strict=True)
             samples = [self._sampled(stage, boxes, truth) for boxes, truth in pairs]
             found = self.bbox_loss(stage, x, samples)
-            told = found["loss_bbox"]
+            stage_losses = found["loss_bbox"]
             if stage == 0 and self.with_mask:
-                told = told | self.mask_loss(stage, x, samples, truths)["loss_mask"]
-            losses |= {f"s{stage}.{name}": value for name, value in told.items()}
+                stage_losses = stage_losses | self.mask_loss(stage, x, samples, truths)["loss_mask"]
+            losses |= {f"s{stage}.{name}": value for name, value in stage_losses.items()}
             refined = self._refined(stage, found["rois"], found["bbox_pred"].detach(), metas)
             proposals = [boxes[(boxes[:, 2:] > boxes[:, :2]).all(dim=1)] for boxes in refined]
         return losses

@@ -32,7 +32,7 @@ _RPN = {
 }
 _PREDICTOR = {"cls_score": "fc_cls", "bbox_pred": "fc_reg"}
 _MASK = {"deconv": "upsample", "predictor": "conv_logits"}
-_PYRAMID_START = {2: 4, 3: 1, 4: 0, 5: 1}  # place of the first convolution in each level, by its stride's exponent
+_PYRAMID_START = {2: 4, 3: 1, 4: 0, 5: 1}  # index of the first convolution in each level, by its stride's exponent
 
 
 def is_detectron2(state: Mapping[str, Tensor]) -> bool:
@@ -56,8 +56,8 @@ def translated(state: Mapping[str, Tensor], *, grid: int) -> dict[str, Tensor]:
             found["beit3.encoder.embed_positions.A.weight"] = resize_image_table(rows, (grid, grid))
         elif match := re.fullmatch(r"backbone\.net\.blocks\.(\d+)\.attn\.qkv\.(weight|bias)", name):
             layer, kind = match.groups()
-            for part, own in zip("qkv", tensor.chunk(3), strict=True):
-                found[f"beit3.encoder.layers.{layer}.self_attn.{part}_proj.{kind}"] = own
+            for letter, own in zip("qkv", tensor.chunk(3), strict=True):
+                found[f"beit3.encoder.layers.{layer}.self_attn.{letter}_proj.{kind}"] = own
         else:
             found[_renamed(name)] = tensor
     return found
@@ -74,8 +74,8 @@ def _renamed(name: str) -> str:
     if match := re.fullmatch(r"backbone\.simfp_([2-5])\.(\d)(\.norm)?", module):
         return _of_pyramid(int(match[1]), int(match[2]), norm=bool(match[3])) + f".{kind}"
     if module.startswith("proposal_generator.rpn_head."):
-        part = module.removeprefix("proposal_generator.rpn_head.")
-        return f"net.rpn_head.{_RPN.get(part, part)}.{kind}"
+        layer = module.removeprefix("proposal_generator.rpn_head.")
+        return f"net.rpn_head.{_RPN.get(layer, layer)}.{kind}"
     if match := re.fullmatch(r"roi_heads\.box_predictor\.(\d)\.(.+)", module):
         return f"net.roi_head.bbox_head.{match[1]}.{_PREDICTOR.get(match[2], match[2])}.{kind}"
     if match := re.fullmatch(r"roi_heads\.box_head\.(\d)\.fc(\d)", module):
@@ -85,17 +85,17 @@ def _renamed(name: str) -> str:
     if match := re.fullmatch(r"roi_heads\.mask_head\.mask_fcn(\d)(\.norm)?", module):
         return f"net.roi_head.mask_head.0.convs.{_of_convolution(match[1], match[2])}.{kind}"
     if module.startswith("roi_heads.mask_head."):
-        part = module.removeprefix("roi_heads.mask_head.")
-        return f"net.roi_head.mask_head.0.{_MASK.get(part, part)}.{kind}"
+        layer = module.removeprefix("roi_heads.mask_head.")
+        return f"net.roi_head.mask_head.0.{_MASK.get(layer, layer)}.{kind}"
     return name
 
 
-def _of_pyramid(exponent: int, place: int, *, norm: bool) -> str:
+def _of_pyramid(exponent: int, index: int, *, norm: bool) -> str:
     """Ours has what changes the scale as one module, then two convolutions, each with its norm beside it."""
     level, start = exponent - 2, _PYRAMID_START[exponent]
-    if place >= start:
-        return f"net.backbone.levels.{level}.{1 + 2 * (place - start) + norm}"
-    return f"net.backbone.levels.{level}.0" + (f".{place}" if exponent == 2 else "")
+    if index >= start:
+        return f"net.backbone.levels.{level}.{1 + 2 * (index - start) + norm}"
+    return f"net.backbone.levels.{level}.0" + (f".{index}" if exponent == 2 else "")
 
 
 def _of_convolution(number: str, norm: str | None) -> str:

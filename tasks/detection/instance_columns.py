@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, overload
 import numpy as np
 
 SEGMENTATION = "segmentation"
-NO_MASK = -1  # in the place of a code, of an object whose segmentation is empty
+NO_MASK = -1  # in place of an offset, of an object whose segmentation is empty
 # How the numbers of a mask are kept: hundredths of pixels, which is what COCO's files have, in 16 or 32 bits where
 # they are exact, else as they are; a run-length code as its JSON text.
 _HUNDREDTHS = (np.dtype("<u2"), np.dtype("<i4"))
@@ -97,9 +97,9 @@ class AnnotatedImages(Sequence[AnnotatedImage]):
         names = ("id", "category_id", "bbox", "area", "iscrowd")
         found = [dict(zip(names, row, strict=True)) for row in zip(*(c[which].tolist() for c in columns), strict=True)]
         if self.masks is not None:
-            for item, place in zip(found, self.masks[which].tolist(), strict=True):
-                if place != NO_MASK:
-                    item[SEGMENTATION] = _decoded(self.codes, place)
+            for item, offset in zip(found, self.masks[which].tolist(), strict=True):
+                if offset != NO_MASK:
+                    item[SEGMENTATION] = _decoded(self.codes, offset)
         return found
 
 
@@ -110,7 +110,7 @@ class ImageRows:
     """Collects the images of a file."""
 
     def __init__(self) -> None:
-        self.places: dict[int, int] = {}
+        self.indices: dict[int, int] = {}  # by image id
         self.sizes = array("i")  # width and height in turn
         self._ids = array("q")
         self._ends = array("q", [0])
@@ -118,7 +118,7 @@ class ImageRows:
 
     def append(self, row: Mapping[str, Any]) -> None:
         """An image with `id`, `file_name`, `width` and `height`; of two with one id the last has the objects."""
-        self.places[row["id"]] = len(self._ids)
+        self.indices[row["id"]] = len(self._ids)
         self._ids.append(row["id"])
         self.sizes.extend((int(row["width"]), int(row["height"])))
         self._text += str(row["file_name"]).encode()
@@ -140,7 +140,7 @@ class ImageRows:
 
 
 class ObjectRows:
-    """Collects the objects of a file, which may stand in any order."""
+    """Collects the objects of a file, which may come in any order."""
 
     def __init__(self) -> None:
         self._images = array("i")
@@ -153,7 +153,7 @@ class ObjectRows:
         self._codes = bytearray()
 
     def append(self, row: Mapping[str, Any], image: int) -> None:
-        """An object of the image at that place."""
+        """Add an object of the image with that index."""
         self._images.append(image)
         self._numbers.append(row["id"])
         self._categories.append(row["category_id"])
@@ -197,7 +197,7 @@ class ObjectRows:
 
 
 def learnable(box: Any, crowd: Any, width: Any, height: Any) -> Any:
-    """Mask of the objects that can be learnt: they are no crowds, and their boxes have an area inside the image.
+    """Mask of the objects that can be learnt: they are not crowds, and their boxes have an area inside the image.
 
     Args:
         box: x, y, width and height; these and the others numbers, or arrays [objects].
@@ -224,14 +224,14 @@ def _encoded(segmentation: Mapping[str, Any] | Sequence[Sequence[float]]) -> byt
     return _HEADER.pack(kind, len(lengths)) + lengths.tobytes() + numbers.tobytes()
 
 
-def _decoded(codes: np.ndarray, place: int) -> dict[str, Any] | list[list[float]]:
-    kind, count = _HEADER.unpack_from(codes, place)
-    place += _HEADER.size
+def _decoded(codes: np.ndarray, offset: int) -> dict[str, Any] | list[list[float]]:
+    kind, count = _HEADER.unpack_from(codes, offset)
+    offset += _HEADER.size
     if kind == _RUN_LENGTHS:
-        return json.loads(codes[place : place + count].tobytes())
-    lengths = np.frombuffer(codes, "<u4", count, place)
+        return json.loads(codes[offset : offset + count].tobytes())
+    lengths = np.frombuffer(codes, "<u4", count, offset)
     dtype = (*_HUNDREDTHS, _EXACT)[kind]
-    numbers = np.frombuffer(codes, dtype, int(lengths.sum()), place + lengths.nbytes)
+    numbers = np.frombuffer(codes, dtype, int(lengths.sum()), offset + lengths.nbytes)
     values = (numbers if dtype is _EXACT else numbers / 100).tolist()
     return list(_cut(values, lengths.tolist()))
 

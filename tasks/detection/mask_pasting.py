@@ -1,4 +1,4 @@
-"""Masks of a mask head's small squares in whole images, as COCO's run lengths."""
+"""Paste per-box mask predictions into full-size images and encode them as COCO RLE."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import torch.nn.functional as F
 from pycocotools import mask as coco_mask
 from torch import Tensor
 
-THRESHOLD = 0.5  # of the probability that a pixel belongs to the object
+MIN_PROBABILITY = 0.5  # of a pixel that belongs to the object
 
 
 def run_lengths(probabilities: Tensor, boxes: Tensor, size: tuple[int, int]) -> list[dict[str, Any]]:
-    """One mask {"size": [height, width], "counts": text} for each box.
+    """Encode the mask of each box: {"size": [height, width], "counts": text}.
 
     Masks are pasted and encoded one at a time and only where their box is, so that memory does not grow with the
     number of objects in a large image.
@@ -40,7 +40,7 @@ def maskness(probabilities: Tensor) -> Tensor:
 
     Source: SOLOv2 (arXiv 2003.10152); EVA-01's detector multiplies its scores with it.
     """
-    inside = probabilities > THRESHOLD
+    inside = probabilities > MIN_PROBABILITY
     return (probabilities * inside).sum(dim=(1, 2)) / inside.sum(dim=(1, 2)).clamp_min(1)
 
 
@@ -50,14 +50,14 @@ def _pasted(probability: Tensor, box: Tensor, size: tuple[int, int]) -> tuple[sl
     The values at pixel centres, interpolated bilinearly in the square that is stretched over the box (detectron2's
     paste_masks_in_image).
     """
-    places = []
+    grids = []  # of rows and of columns, in the box's coordinates from -1 to 1
     slices = []
     for low, high, length in ((box[1], box[3], size[0]), (box[0], box[2], size[1])):
         first = max(int(low.floor()) - 1, 0)
         last = max(min(int(high.ceil()) + 1, length), first)
         centres = torch.arange(first, last) + 0.5
-        places.append((centres - low) / (high - low).clamp_min(1e-6) * 2 - 1)
+        grids.append((centres - low) / (high - low).clamp_min(1e-6) * 2 - 1)
         slices.append(slice(first, last))
-    y, x = torch.meshgrid(*places, indexing="ij")
+    y, x = torch.meshgrid(*grids, indexing="ij")  # [rows, columns] each
     sampled = F.grid_sample(probability[None, None], torch.stack([x, y], dim=-1)[None], align_corners=False)
-    return *slices, (sampled[0, 0] >= THRESHOLD).numpy().astype(np.uint8)
+    return *slices, (sampled[0, 0] >= MIN_PROBABILITY).numpy().astype(np.uint8)

@@ -1,4 +1,4 @@
-"""Which detection finds which object: COCO's greedy matching, at ten overlaps and in four ranges of size.
+"""COCO's greedy matching of detections with objects, at ten overlaps and in four ranges of size.
 
 The rules are those of pycocotools' COCOeval.evaluateImg (Lin et al., arXiv 1405.0312). Class by class and image by
 image, detections choose by falling score the object that they overlap most and that no other has taken; objects that
@@ -24,25 +24,25 @@ SIZES = {  # smallest and largest area in pixels, both included
     "medium": (32**2, 96**2),
     "large": (96**2, 1e5**2),
 }
-MOST = 100  # detections of one class in one image; the others with lower scores are left out
-_BLOCK = 1024  # pairs of image and class at once, which decides the memory
+MAX_DETECTIONS = 100  # of one class in one image; the others with lower scores are left out
+_BLOCK_PAIRS = 1024  # of image and class at once, which decides the memory
 
 
 @dataclass(frozen=True)
 class Matches:
-    """What becomes of n detections, and which of m objects count. Areas are in the order of `SIZES`.
+    """Matches of n detections, and which of m objects count. Areas are in the order of `SIZES`.
 
     Detections are in the order in which precision and recall go through them: class by class, by falling score,
     equal scores in the order of the images and then of the detections in their record.
 
     classes: how many there are, with and without detections and objects.
-    image, label: int [n], places of image and class.
-    rank: int [n], place among the detections of the class in the image, from 0.
-    sized: bool [areas, n], whether the detection's own area is in the range.
-    matched: bool [areas, overlaps, n], whether it has an object.
-    counts: bool [areas, overlaps, n], whether the object that it has counts.
+    image, label: int [n], indices of image and class.
+    rank: int [n], rank among the detections of the class in the image, from 0.
+    sized: bool [areas, n], the detection's own area is in the range.
+    matched: bool [areas, overlaps, n], it has an object.
+    counts: bool [areas, overlaps, n], the object that it has counts.
     object_image, object_label: int [m].
-    object_counts: bool [areas, m], whether it is to be found: no crowd, and its area in the range.
+    object_counts: bool [areas, m], it is to be found: not a crowd, and its area in the range.
     """
 
     classes: int
@@ -77,7 +77,7 @@ class _Outlines(NamedTuple):
         return _Outlines(
             image=self.image[order],
             label=self.label[order],
-            shapes=self.shapes[order] if boxes else [self.shapes[place] for place in order],
+            shapes=self.shapes[order] if boxes else [self.shapes[index] for index in order],
             area=self.area[order],
             score=self.score[order],
             crowd=self.crowd[order],
@@ -85,7 +85,7 @@ class _Outlines(NamedTuple):
 
 
 class _Pair(NamedTuple):
-    """One image and class with detections and objects: their first places and their overlaps [detections, objects]."""
+    """One image and class with detections and objects: their first indices and their overlaps [detections, objects]."""
 
     detection: int
     object: int
@@ -102,8 +102,8 @@ def match(
     """Match the detections of each image with its objects.
 
     Args:
-        predictions: one record per image, as `detection.checked` returns them.
-        truths: one per image, as `detection.measurements` takes them. Equal scores of different images go in this
+        predictions: one record per image, as `metrics.checked` returns them.
+        truths: one per image, as `metrics.measure` takes them. Equal scores of different images go in this
             order; pycocotools' is that of rising image ids.
         categories: the category id of each class.
         kind: what has to overlap. A detection's area is that of its box or of its mask accordingly. (pycocotools has
@@ -112,7 +112,7 @@ def match(
     """
     found = _detections(predictions, categories, kind)
     rank = _rank(found)
-    found, rank = found.sorted(np.flatnonzero(rank < MOST)), rank[rank < MOST]
+    found, rank = found.sorted(np.flatnonzero(rank < MAX_DETECTIONS)), rank[rank < MAX_DETECTIONS]
     real = _objects(truths, categories, kind)
     object_counts = _sized(real.area) & ~real.crowd
     matched, counts = _matched(found, real, object_counts)
@@ -133,7 +133,7 @@ def match(
 
 def _detections(predictions: Sequence[Mapping[str, Any]], categories: Sequence[int], kind: Kind) -> _Outlines:
     image = np.repeat(np.arange(len(predictions)), [len(record["scores"]) for record in predictions])
-    label = _places(np.concatenate([[], *[record["labels"] for record in predictions]]), categories)
+    label = _classes(np.concatenate([[], *[record["labels"] for record in predictions]]), categories)
     score = np.concatenate([[], *[record["scores"] for record in predictions]])
     if kind == "box":
         shapes = np.concatenate([np.empty((0, 4)), *[record["boxes"] for record in predictions]])
@@ -151,7 +151,7 @@ def _detections(predictions: Sequence[Mapping[str, Any]], categories: Sequence[i
 def _objects(truths: Sequence[Mapping[str, Any]], categories: Sequence[int], kind: Kind) -> _Outlines:
     image = np.repeat(np.arange(len(truths)), [len(truth["objects"]) for truth in truths])
     objects = [one for truth in truths for one in truth["objects"]]
-    label = _places(np.array([one["category_id"] for one in objects]), categories)
+    label = _classes(np.array([one["category_id"] for one in objects]), categories)
     area = np.array([one["area"] for one in objects], float)
     crowd = np.array([one["iscrowd"] for one in objects], bool)
     if kind == "box":
@@ -167,19 +167,19 @@ def _objects(truths: Sequence[Mapping[str, Any]], categories: Sequence[int], kin
     return _Outlines(image, label, shapes, area, np.zeros(len(area)), crowd).sorted(np.lexsort((label, image)))
 
 
-def _places(ids: np.ndarray, categories: Sequence[int]) -> np.ndarray:
+def _classes(ids: np.ndarray, categories: Sequence[int]) -> np.ndarray:
     """The class of each category id."""
     order = np.argsort(categories)
     return order[np.searchsorted(categories, ids, sorter=order)]
 
 
 def _sized(area: np.ndarray) -> np.ndarray:
-    """Bool [areas, n]: which areas are in which range."""
+    """Areas [n] in each range: bool [areas, n]."""
     return np.array([(low <= area) & (area <= high) for low, high in SIZES.values()])
 
 
 def _rank(found: _Outlines) -> np.ndarray:
-    """Place of each among those of its image and class."""
+    """Rank of each among those of its image and class, from 0."""
     return np.arange(len(found.group)) - np.searchsorted(found.group, found.group)
 
 
@@ -192,11 +192,11 @@ def _matched(found: _Outlines, real: _Outlines, object_counts: np.ndarray) -> tu
         by_width.setdefault(1 << (pair.overlaps.shape[1] - 1).bit_length(), []).append(pair)
     for width, pairs in by_width.items():
         pairs.sort(key=lambda pair: -len(pair.overlaps))
-        for first in range(0, len(pairs), _BLOCK):
-            block = pairs[first : first + _BLOCK]
+        for first in range(0, len(pairs), _BLOCK_PAIRS):
+            block = pairs[first : first + _BLOCK_PAIRS]
             has, right = _match_block(block, width, real.crowd, object_counts)
-            places = np.concatenate([pair.detection + np.arange(len(pair.overlaps)) for pair in block])
-            matched[..., places], counts[..., places] = np.moveaxis(has, 0, -1), np.moveaxis(right, 0, -1)
+            rows = np.concatenate([pair.detection + np.arange(len(pair.overlaps)) for pair in block])
+            matched[..., rows], counts[..., rows] = np.moveaxis(has, 0, -1), np.moveaxis(right, 0, -1)
     return matched, counts
 
 
@@ -228,28 +228,29 @@ def _match_block(
     Args:
         pairs: those with most detections first; none with more than `width` objects.
     """
-    sizes = np.array([len(pair.overlaps) for pair in pairs])
-    overlaps = np.zeros((sizes.sum(), width))
+    sizes = np.array([len(pair.overlaps) for pair in pairs])  # detections of each pair
+    overlaps = np.zeros((sizes.sum(), width))  # [detections, width]
     crowds = np.zeros((len(pairs), width), bool)
     counted = np.zeros((len(pairs), len(SIZES), width), bool)
-    begins = np.cumsum(sizes) - sizes
-    for place, (pair, begin, size) in enumerate(zip(pairs, begins, sizes, strict=True)):
+    begins = np.cumsum(sizes) - sizes  # first detection of each pair
+    for index, (pair, begin, size) in enumerate(zip(pairs, begins, sizes, strict=True)):
         objects = pair.overlaps.shape[1]
         overlaps[begin : begin + size, :objects] = pair.overlaps
-        crowds[place, :objects] = crowd[pair.object : pair.object + objects]
-        counted[place, :, :objects] = object_counts[:, pair.object : pair.object + objects]
+        crowds[index, :objects] = crowd[pair.object : pair.object + objects]
+        counted[index, :, :objects] = object_counts[:, pair.object : pair.object + objects]
     # Any object that counts comes before any that does not: a quarter of an overlap is exact, and below every bar.
-    value = np.where(counted, 1.0, 0.25)
-    free = np.ones((len(pairs), len(SIZES), len(OVERLAPS), width), bool)
+    value = np.where(counted, 1.0, 0.25)  # [pairs, areas, width]
+    free = np.ones((len(pairs), len(SIZES), len(OVERLAPS), width), bool)  # objects that no detection has yet
     matched = np.zeros((len(overlaps), len(SIZES), len(OVERLAPS)), bool)
     counts = np.zeros_like(matched)
     for step in range(sizes[0]):
-        active = np.count_nonzero(sizes > step)
-        rows = begins[:active] + step
-        overlap = overlaps[rows][:, None, None, :]
-        fits = free[:active] & (overlap >= OVERLAPS[:, None])
+        active = np.count_nonzero(sizes > step)  # pairs with that many detections, which come first
+        rows = begins[:active] + step  # [active], the step's detection of each pair
+        overlap = overlaps[rows][:, None, None, :]  # [active, 1, 1, width]
+        fits = free[:active] & (overlap >= OVERLAPS[:, None])  # [active, areas, overlaps, width]
         wish = np.where(fits, overlap * value[:active, :, None, :], 0)
-        choice = width - 1 - np.argmax(wish[..., ::-1], axis=-1)  # of equal overlaps the last, as in pycocotools
+        # [active, areas, overlaps]: of equal overlaps the last, as in pycocotools
+        choice = width - 1 - np.argmax(wish[..., ::-1], axis=-1)
         has = fits.any(-1)
         matched[rows] = has
         counts[rows] = has & np.take_along_axis(counted[:active], choice, axis=-1)

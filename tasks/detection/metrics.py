@@ -28,7 +28,7 @@ _FORM = (
 )
 
 
-def measurements(
+def measure(
     predictions: Sequence[Mapping[str, Any]],
     truths: Sequence[Mapping[str, Any]],
     categories: Mapping[int, str],
@@ -37,7 +37,7 @@ def measurements(
 ) -> list[Measurement]:
     """The twelve numbers of COCO in percent, `box_AP` … `box_ARl` or `mask_AP` … `mask_ARl`, then AP of each class.
 
-    The unit is the image. What there is no object for is unavailable (pycocotools prints -1); it is NaN in a bootstrap
+    The unit is the image. A number without objects is unavailable (pycocotools prints -1); it is NaN in a bootstrap
     draw without such objects.
 
     Args:
@@ -55,16 +55,16 @@ def measurements(
     def statistic(weights: np.ndarray) -> np.ndarray:
         return 100 * precision.at(weights)
 
-    def measured(metric: str, place: int, objects: str) -> Measurement:
-        if np.isnan(plain[place]):
+    def measured(metric: str, index: int, objects: str) -> Measurement:
+        if np.isnan(plain[index]):
             reason = f"The images have no {objects} to find (crowds are not counted). Score images that have some."
             return unavailable(metric, reason, samples=images)
-        return Measurement(metric, images, images, statistic, index=place)
+        return Measurement(metric, images, images, statistic, index=index)
 
-    whole = [measured(f"{kind}_{name}", place, _SIZES.get(name[-1], "objects")) for place, name in enumerate(NAMES)]
+    whole = [measured(f"{kind}_{name}", index, _SIZES.get(name[-1], "objects")) for index, name in enumerate(NAMES)]
     classes = [
-        replace(measured(f"{kind}_AP", place, f"objects of class {name}"), of=name)
-        for place, name in enumerate(categories.values(), len(NAMES))
+        replace(measured(f"{kind}_AP", index, f"objects of class {name}"), of=name)
+        for index, name in enumerate(categories.values(), len(NAMES))
     ]
     return [*whole, *classes]
 
@@ -95,8 +95,8 @@ def checked(
     unknown = [label for label in labels.tolist() if label not in categories]
     if unknown:
         raise InputError(
-            f"{where} has the label {unknown[0]:g}, which is no category id of the annotations. Labels are category "
-            "ids as in the annotation file (of COCO 1 to 90, with gaps), not places in a list of classes."
+            f"{where} has the label {unknown[0]:g}, which is not a category id of the annotations. Labels are category "
+            "ids as in the annotation file (of COCO 1 to 90, with gaps), not indices of a list of classes."
         )
     found: dict[str, Any] = {"scores": scores, "labels": labels.astype(np.int64)}
     if "boxes" not in record and "masks" not in record:
@@ -130,17 +130,17 @@ def _masks(masks: Any, count: int, size: list[int], where: str) -> list[dict[str
     from faster_coco_eval.core import mask
 
     if not isinstance(masks, Sequence) or isinstance(masks, str) or len(masks) != count:
-        told = f"{len(masks)} masks" if isinstance(masks, Sequence) else f"masks {masks!r:.40}"
-        raise InputError(f"{where} has {count} scores and {told}. {_FORM}")
-    for place, rle in enumerate(masks):
+        given = f"{len(masks)} masks" if isinstance(masks, Sequence) else f"masks {masks!r:.40}"
+        raise InputError(f"{where} has {count} scores and {given}. {_FORM}")
+    for index, rle in enumerate(masks):
         if not isinstance(rle, Mapping) or not isinstance(rle.get("counts"), str | bytes) or "size" not in rle:
             raise InputError(
-                f"{where} has a mask {place} that is no compressed RLE object: {rle!s:.80}. Such an object is "
+                f"{where} has a mask {index} that is not a compressed RLE object: {rle!s:.80}. Such an object is "
                 '{"size": [height, width], "counts": text}, as pycocotools.mask.encode makes it.'
             )
         if rle["size"] not in (size, tuple(size)):
             raise InputError(
-                f"{where} has a mask {place} of size {rle['size']}, and the image has {size} (height, width). "
+                f"{where} has a mask {index} of size {rle['size']}, and the image has {size} (height, width). "
                 "Scale masks back to the original image before encoding them."
             )
     try:

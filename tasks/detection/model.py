@@ -40,9 +40,9 @@ class Detector(BaseModel):
         self.beit3 = backbone
         self._last = backbone.map_layers - 1
         config = cascade_mask_rcnn(backbone.dim, classes=len(classes), recipe=recipe)
-        self.net = openmmlab.build(config, package="mmdet")
-        for part in (self.net.backbone, self.net.rpn_head, *self.net.roi_head.bbox_head):
-            part.register_forward_hook(_in_float32)
+        self.net = openmmlab.build(config, package="mmdet")  # its `backbone` is the pyramid on our backbone's map
+        for module in (self.net.backbone, self.net.rpn_head, *self.net.roi_head.bbox_head):
+            module.register_forward_hook(_in_float32)
         self.classes = np.asarray(classes, np.int32)
         self.recipe = recipe
         backbone.freeze_unused_by_images()
@@ -78,6 +78,7 @@ class Detector(BaseModel):
         return detectron2_weights.translated(state, grid=self.beit3.config.grid)
 
     def _maps(self, images: Tensor) -> tuple[Tensor, ...]:
+        """The backbone's last map, [batch, dim, side / patch, side / patch], of images [batch, 3, side, side]."""
         return self.beit3.maps(images, [self._last])
 
     def _look(self, maps: Sequence[Tensor], metas: list[dict[str, Any]]) -> _View:
@@ -143,14 +144,13 @@ class Detector(BaseModel):
             flipped = bool(meta.get("flip"))
             seen = _mirrored(boxes, meta["ori_shape"][1]) if flipped else boxes
             seen = seen * seen.new_tensor(meta["scale_factor"]).repeat(2)
-            regions = torch.cat([seen.new_full((len(seen), 1), index), seen], dim=1)
+            regions = torch.cat([seen.new_full((len(seen), 1), index), seen], dim=1)  # [n, 5]
             for extractor, head in zip(roi.mask_roi_extractor, roi.mask_head, strict=True):
-                for part in torch.arange(len(boxes), device=boxes.device).split(MASKS_AT_ONCE):
-                    masks = head(
-                        extractor(look.maps[: extractor.num_inputs], regions[part])
-                    )  # [n, classes, side, side]
-                    own = masks[torch.arange(len(part), device=part.device), labels[part]].sigmoid()
-                    total[part] += own.flip(-1) if flipped else own
+                for some in torch.arange(len(boxes), device=boxes.device).split(MASKS_AT_ONCE):
+                    features = extractor(look.maps[: extractor.num_inputs], regions[some])
+                    masks = head(features)  # [n, classes, side, side]
+                    own = masks[torch.arange(len(some), device=some.device), labels[some]].sigmoid()
+                    total[some] += own.flip(-1) if flipped else own
         return total / (len(looks) * len(roi.mask_head))
 
 
@@ -185,7 +185,7 @@ def _in_float32(module: nn.Module, inputs: Any, outputs: Any) -> Any:
     """A forward hook: MMDetection computes boxes in the type of the maps and of the heads' outputs.
 
     Under autocast that would be bfloat16, which has every fourth number only from 512 on: anchors, regions and boxes
-    would lie on a grid of some pixels.
+    would be on a grid of some pixels.
     """
     return apply_to(outputs, torch.is_tensor, Tensor.float)
 
@@ -205,7 +205,7 @@ def _side(samples: Sequence[DetDataSample]) -> int:
 
 
 def _first_of_each(labels: Tensor, most: int, *, classes: int) -> Tensor:
-    """Rising indices of the first `most` places of each label, labels being [n]."""
+    """Rising indices of the first `most` detections of each label, labels being [n]."""
     so_far = F.one_hot(labels, classes).cumsum(0)  # [n, classes]
     return (so_far.gather(1, labels[:, None])[:, 0] <= most).nonzero()[:, 0]
 

@@ -1,4 +1,4 @@
-"""How detectors are fine-tuned: Cascade Mask R-CNN on a plain backbone."""
+"""Recipes of detection: Cascade Mask R-CNN on a plain backbone."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class DetectionRecipe(DenseRecipe):
     `image_size` is the side of the training crop.
 
     Another number of processes, or another `micro_batch`, gives a training that is alike and not the same: each process
-    draws its proposals by lot (mmdet's RandomSampler) and averages a loss over those of its own micro batch
-    (`avg_factor`, which no process tells another), as in the published trainings. So `micro_batch` is part of what
-    decides a result. A training that is interrupted and resumed with the same numbers ends with the same bits, and
+    draws its proposals at random (mmdet's RandomSampler) and averages a loss over those of its own micro batch
+    (`avg_factor`, which is not shared between processes), as in the published trainings. So `micro_batch` is part of
+    what decides a result. A training that is interrupted and resumed with the same numbers ends with the same bits, and
     predictions are the same to the byte on any number of processes. That is so on CPUs; on a GPU, RoIAlign's gradient
     is summed by atomic additions, whose order varies: two trainings there differ in the last bits.
     """
@@ -59,7 +59,7 @@ class DetectionRecipe(DenseRecipe):
                 if size < 0 or size % DENSE_PATCH:
                     raise UsageError(
                         f"Recipe field {name} has multiples of {DENSE_PATCH}, the pixels of a patch: {size} would cut "
-                        f"the image's last pixels off. Take {max(round(size / DENSE_PATCH), 1) * DENSE_PATCH}."
+                        f"the image's last pixels off. Use {max(round(size / DENSE_PATCH), 1) * DENSE_PATCH}."
                     )
 
 

@@ -9,22 +9,21 @@ from __future__ import annotations
 
 import io
 import json
-import math
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from backbones.errors import InputError
 from tasks.adapter import Sample
-from tasks.common.reading import collector_paused, read_json
+from tasks.common.reading import are_finite, collector_paused, read_json
 
 if TYPE_CHECKING:
     import numpy as np
 
 FIELDS = {"boxes": "bbox", "masks": "segmentation"}  # of an entry, by the part of a record
-MOST = 100  # detections of an image that a server counts (cocodataset.org, Detection Evaluation)
-# What the server takes for a method's name; one ends in the part, so that both files can lie in one folder.
+MAX_DETECTIONS = 100  # of an image that a server counts (cocodataset.org, Detection Evaluation)
+# The file name that the server expects; the method's name ends in the part, so that both files fit into one folder.
 _FILE = "detections_{split}2017_{name}-{part}_results"
 
 
@@ -36,8 +35,8 @@ def read(path: Path) -> list[dict[str, Any]]:
         "boxes" float64 [n, 4] and "masks" (n RLE objects).
 
     Raises:
-        InputError: no such list, or an entry without its fields, with a number that is none, or with other parts than
-            the first; the message has the entry's place, from 0.
+        InputError: no such list, or an entry without its fields, with a number that is not one, or with other parts
+            than the first; the message has the entry's index, from 0.
     """
     with collector_paused():
         entries = read_json(path, what="COCO results")
@@ -51,22 +50,22 @@ def read(path: Path) -> list[dict[str, Any]]:
         images: dict[int, list[dict]] = {}
         for number, entry in enumerate(entries):
             if problem := _problem(entry, found):
-                raise InputError(f"{path}, entry {number} (from 0) {problem}: {str(entry)[:100]}. Mend or remove it.")
+                raise InputError(f"{path}, entry {number} (from 0) {problem}: {str(entry)[:100]}. Fix or remove it.")
             images.setdefault(entry["image_id"], []).append(entry)
         return [_record(image, own, found) for image, own in images.items()]
 
 
 def parts(predictions: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Which of "boxes" and "masks" the records have.
+    """Parts of the records: "boxes", "masks" or both.
 
     Raises:
         InputError: records disagree, or have neither.
     """
     by_parts = {tuple(part for part in FIELDS if part in record): image for image, record in predictions.items()}
     if len(by_parts) > 1 or () in by_parts:
-        told = ", ".join(f"image {image} has {' and '.join(own) or 'neither'}" for own, image in by_parts.items())
+        found = ", ".join(f"image {image} has {' and '.join(own) or 'neither'}" for own, image in by_parts.items())
         raise InputError(
-            f"Every prediction of a file has the same parts, boxes or masks or both, empty ones too; here {told}. "
+            f"Every prediction of a file has the same parts, boxes or masks or both, empty ones too; here {found}. "
             "Predict all images with one model."
         )
     return [part for own in by_parts for part in own]
@@ -78,7 +77,13 @@ def empty(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def archive(
-    predictions: Mapping[str, Mapping[str, Any]], samples: Iterable[Sample], *, part: str, split: str, name: str
+    predictions: Mapping[str, Mapping[str, Any]],
+    samples: Iterable[Sample],
+    categories: Collection[int],
+    *,
+    part: str,
+    split: str,
+    name: str,
 ) -> tuple[str, bytes]:
     """The zip file of one part for its test server: its name and content.
 
@@ -93,7 +98,7 @@ def archive(
     with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as file, file.open(f"{stem}.json", "w") as results:
         separator = "["
         for sample in samples:
-            for entry in _entries(predictions[sample.id], sample, part):
+            for entry in _entries(predictions[sample.id], sample, categories, part):
                 results.write((separator + json.dumps(entry, separators=(",", ":"))).encode())
                 separator = ",\n"
         results.write(b"]" if separator != "[" else b"[]")
@@ -102,17 +107,17 @@ def archive(
 
 def _problem(entry: Any, wanted: Sequence[str]) -> str | None:
     if not isinstance(entry, dict):
-        return "is no JSON object"
+        return "is not a JSON object"
     for name in ("image_id", "category_id"):
         if not isinstance(entry.get(name), int):
             return f"has no whole number as '{name}'"
-    if not _are_finite([entry.get("score")]):
+    if not are_finite([entry.get("score")]):
         return "has no finite number as 'score'"
     if not wanted:
         return "has neither 'bbox' nor 'segmentation'"
     if _parts_of(entry) != list(wanted):
         return f"has other parts than entry 0, which has {' and '.join(FIELDS[part] for part in wanted)}"
-    if "boxes" in wanted and not (_are_finite(entry["bbox"]) and len(entry["bbox"]) == 4):
+    if "boxes" in wanted and not (are_finite(entry["bbox"]) and len(entry["bbox"]) == 4):
         return "has no four finite numbers as 'bbox'"
     if "masks" in wanted:
         code = entry["segmentation"]
@@ -123,13 +128,6 @@ def _problem(entry: Any, wanted: Sequence[str]) -> str | None:
 
 def _parts_of(entry: Mapping[str, Any]) -> list[str]:
     return [part for part, name in FIELDS.items() if entry.get(name, []) != []]
-
-
-def _are_finite(values: Any) -> bool:
-    try:
-        return isinstance(values, list) and math.isfinite(sum(values))
-    except TypeError:
-        return False
 
 
 def _record(image: int, entries: Sequence[Mapping[str, Any]], found: Sequence[str]) -> dict[str, Any]:
@@ -150,21 +148,23 @@ def _arrays(entries: Sequence[Mapping[str, Any]], found: Sequence[str]) -> dict[
     return record
 
 
-def _entries(record: Mapping[str, Any], sample: Sample, part: str) -> Iterator[dict[str, Any]]:
+def _entries(
+    record: Mapping[str, Any], sample: Sample, categories: Collection[int], part: str
+) -> Iterator[dict[str, Any]]:
     import numpy as np
 
     from tasks.detection.metrics import checked
 
-    record = checked(record, sample.inputs, sample.inputs["categories"], image=sample.id)
-    best = np.argsort(-record["scores"], kind="stable")[:MOST]
+    record = checked(record, sample.inputs, categories, image=sample.id)
+    best = np.argsort(-record["scores"], kind="stable")[:MAX_DETECTIONS]
     boxes = _clipped(record["boxes"], sample.inputs).round(1).tolist() if part == "boxes" else None
-    for place in best:
+    for index in best:
         entry = {
             "image_id": int(sample.id),
-            "category_id": int(record["labels"][place]),
-            "score": float(f"{record['scores'][place]:.6g}"),
+            "category_id": int(record["labels"][index]),
+            "score": float(f"{record['scores'][index]:.6g}"),
         }
-        yield entry | {FIELDS[part]: boxes[place] if boxes else _text(record["masks"][place])}
+        yield entry | {FIELDS[part]: boxes[index] if boxes else _text(record["masks"][index])}
 
 
 def _clipped(boxes: np.ndarray, size: Mapping[str, int]) -> np.ndarray:

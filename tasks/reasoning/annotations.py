@@ -11,7 +11,7 @@ from pathlib import Path
 
 from backbones.errors import AbsentError, InputError
 from tasks.adapter import Sample
-from tasks.common.reading import field, read_lines
+from tasks.common.reading import field, read_lines, require_unique
 
 ANNOTATIONS = "nlvr/nlvr2/data"  # of a clone of lil-lab/nlvr in the data folder
 FILES = {
@@ -45,11 +45,7 @@ def read_samples(root: Path, split: str) -> list[Sample]:
             f"into the folder) nor {index.name}. Or draw a practice set with `harness toy FOLDER`."
         )
     samples = _annotated(file, split) if file.is_file() else _indexed(index)
-    seen: set[str] = set()
-    for sample in samples:
-        if sample.id in seen:
-            raise InputError(f"{file if file.is_file() else index} has the identifier {sample.id} twice.")
-        seen.add(sample.id)
+    require_unique((sample.id for sample in samples), what="identifier", where=file if file.is_file() else index)
     return samples
 
 
@@ -64,7 +60,7 @@ def _annotated(file: Path, split: str) -> list[Sample]:
     for where, row in read_lines(file, what=f"NLVR2 {split} annotations"):
         identifier, label = field(row, "identifier", where=where), field(row, "label", where=where)
         if label not in LABELS:
-            raise InputError(f"{where}: the label of {identifier} is {label!r}, neither 'True' nor 'False'.")
+            raise InputError(f"{where}: the label of {identifier} is {label!r}, neither 'True' nor 'False'. Fix it.")
         folder = "/".join([IMAGE_FOLDERS[split], *([str(row["directory"])] if "directory" in row else [])])
         stem = f"{folder}/{identifier.rpartition('-')[0]}"
         inputs = {"images": [f"{stem}-img0.png", f"{stem}-img1.png"], "text": field(row, "sentence", where=where)}

@@ -1,4 +1,4 @@
-"""Two images and a sentence."""
+"""Pairs of images with a sentence."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from tasks.bootstrap import Measurement, mean
 from tasks.reasoning.annotations import sentence_of
 
 
-def measurements(predictions: Mapping[str, Mapping[str, Any]], samples: Sequence[Sample]) -> list[Measurement]:
+def measure(predictions: Mapping[str, Mapping[str, Any]], samples: Sequence[Sample]) -> list[Measurement]:
     """`accuracy` over the statements, and `consistency`: the share of sentences that are right about all their pairs.
 
     The unit is the sentence.

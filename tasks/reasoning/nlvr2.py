@@ -1,4 +1,4 @@
-"""NLVR2: is a sentence about two photographs true?"""
+"""NLVR2: whether a sentence about two photographs is true."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class NLVR2(TaskAdapter):
     """Accuracy, and consistency: the share of sentences that are right about each of their image pairs.
 
     Layouts: the official annotations `nlvr/nlvr2/data/{train,dev,test1,test2}.json` (a clone of lil-lab/nlvr), or the
-    official index files `nlvr2.{train,dev,test-P}.index.jsonl`, which stand in where an annotation file is absent.
+    official index files `nlvr2.{train,dev,test-P}.index.jsonl`, which are used where an annotation file is absent.
     The split test-U, unreleased until 2022, is test2.json.
     Images: `images/train/<directory>/<pair>-img0.png`, `dev/<pair>-img0.png`, `test1/<pair>-img0.png` (`test2/…`) and
     `-img1.png`. A sample's id is its identifier, such as dev-850-0-1: split, set of images, pair, sentence.
@@ -71,16 +71,16 @@ class NLVR2(TaskAdapter):
 
         recipe = context.recipe
         transform = augmented(recipe.image_size, rand_augment=recipe.rand_augment)
-        return self._items(samples, context, transform=transform)
+        return self._dataset(samples, context, transform=transform)
 
     def eval_set(self, samples: Sequence[Sample], context: TaskContext) -> Dataset:
         from tasks.common.images import square
 
-        return self._items(
+        return self._dataset(
             samples, context, transform=square(context.recipe.image_size), remembered=8
         )  # four pairs of images share a sentence
 
-    def _items(self, samples: Sequence[Sample], context: TaskContext, **options: Any) -> Dataset:
+    def _dataset(self, samples: Sequence[Sample], context: TaskContext, **options: Any) -> Dataset:
         from tasks.common.text import TextField
         from tasks.reasoning.dataset import NLVR2Dataset
 
@@ -92,10 +92,12 @@ class NLVR2(TaskAdapter):
 
         return Reasoner(backbone)
 
-    def score(self, predictions: Mapping[str, Mapping[str, Any]], samples: Sequence[Sample]) -> list[Measurement]:
-        from tasks.reasoning.metrics import measurements
+    def score(
+        self, predictions: Mapping[str, Mapping[str, Any]], samples: Sequence[Sample], *, labels: Any = None
+    ) -> list[Measurement]:
+        from tasks.reasoning.metrics import measure
 
-        return measurements(predictions, samples)
+        return measure(predictions, samples)
 
     def read_official(self, path: Path) -> list[dict[str, Any]]:
         """A csv of `identifier,True` or `identifier,False` lines, as the official script reads."""
@@ -114,7 +116,13 @@ class NLVR2(TaskAdapter):
         return records
 
     def submission(
-        self, predictions: Mapping[str, Mapping[str, Any]], samples: Sequence[Sample], *, split: str, name: str
+        self,
+        predictions: Mapping[str, Mapping[str, Any]],
+        samples: Sequence[Sample],
+        *,
+        split: str,
+        name: str,
+        labels: Any = None,
     ) -> list[Submission]:
         from tasks.reasoning.metrics import label_of
 

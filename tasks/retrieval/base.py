@@ -1,21 +1,16 @@
-"""Image-text retrieval with a dual encoder: what COCO and Flickr30K, fine-tuned and zero-shot, share."""
+"""The adapter of image-text retrieval that COCO and Flickr30K, fine-tuned and zero-shot, share."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from backbones.errors import InputError
 from tasks.adapter import Finding, Metric, Progress, Sample, Split, TaskAdapter, TaskContext, chosen
 from tasks.common.checking import compared, missing_images
-from tasks.common.karpathy import CaptionedImage, Sentence
-from tasks.common.reading import RESTORE, field, read_lines
-from tasks.recipe import Recipe
+from tasks.common.karpathy import CaptionedImage
 
 if TYPE_CHECKING:
     from torch import nn
@@ -29,13 +24,6 @@ _KARPATHY = "Karpathy and Fei-Fei, arXiv 1412.2306, section 4.2: "
 _TIES = ", of items that tie the expected share over their orders (McSherry and Najork, ECIR 2008)"
 _TABLE_1 = "arXiv 2208.10442, Table 1: mean of i2t_R1 and t2i_R1"
 _ALL_SIX = "mean of the six recalls, by which the official code (unilm beit3) selects models"
-
-
-@dataclass(frozen=True, kw_only=True)
-class RetrievalRecipe(Recipe):
-    """Images are cropped to at least half their area and flipped, as in the official code; no RandAugment."""
-
-    max_tokens: int = 64  # of a text, <s> and </s> included
 
 
 class SplitSize(NamedTuple):
@@ -68,8 +56,8 @@ class Retrieval(TaskAdapter):
     once. Fine-tuning takes a pair per text.
 
     Layouts: Karpathy's json, whose ids are the image's (cocoid, imgid) and `sentid`; without it the official index
-    files `<index>.{train,val,test}.jsonl`, which have neither: an image then goes by its path and a text by that and
-    its place among the image's texts (`val2014/x.jpg#0`).
+    files `<index>.{train,val,test}.jsonl`, which have neither: an image is then identified by its path and a text by
+    that and its index among the image's texts (`val2014/x.jpg#0`).
 
     Features made elsewhere are scored from an .npz file with the arrays `image_ids` [images], `image_features`
     [images, dim], `text_ids` [texts] and `text_features` [texts, dim], ids as in the annotations. The score of a pair
@@ -97,10 +85,12 @@ class Retrieval(TaskAdapter):
     needs_text = True
 
     @abstractmethod
-    def read_karpathy(self, root: Path, split: str) -> list[CaptionedImage]:
+    def read_karpathy(self, root: Path, split: str) -> Sequence[CaptionedImage]:
         """The images of a split from Karpathy's json."""
 
     def check(self, root: Path, *, decode: bool, progress: Progress) -> list[Finding]:
+        from tasks.retrieval.annotations import caption_problems
+
         findings = []
         for split in self.splits:
             try:
@@ -109,60 +99,35 @@ class Retrieval(TaskAdapter):
                 findings.append(Finding(False, str(error)))
                 continue
             findings.append(Finding(True, f"{split}: {_counted(images, self.sizes[split])}"))
-            findings += _check_captions(images, split)
+            findings += [Finding(False, problem) for problem in caption_problems(images, split)]
             paths = [root / image.path for image in images]
             findings += missing_images(paths, split, decode=decode, progress=progress)
         return findings
 
-    def captioned_images(self, root: Path, split: str) -> list[CaptionedImage]:
+    def captioned_images(self, root: Path, split: str) -> Sequence[CaptionedImage]:
         """The images of a split with their captions, from whichever layout is there.
 
         Raises:
             InputError: neither is, or an annotation is wrong.
         """
+        from tasks.retrieval.annotations import captioned_images
+
         self.split(split)
-        index = root / f"{self.index}.{split}.jsonl"
-        if (root / self.karpathy_file).is_file():
-            images = self.read_karpathy(root, split)
-        elif index.is_file():
-            images = _read_index(index, split)
-        else:
-            raise InputError(
-                f"No {split} annotations in {root}: neither {self.karpathy_file} (the Karpathy split) nor {index.name} "
-                "(an official index file). Put one of them there, or point --data at the folder that has it."
-            )
-        if not images:
-            raise InputError(f"The annotations in {root} have no image in the split {split}. {RESTORE}")
-        return images
+        return captioned_images(
+            root, split, karpathy_file=self.karpathy_file, read_karpathy=self.read_karpathy, index=self.index
+        )
 
     def samples(self, root: Path, split: str) -> Packed:
-        from tasks.common.packing import Packed
+        from tasks.retrieval.annotations import to_samples
 
-        images = self.captioned_images(root, split)
-        for finding in _check_captions(images, split):
-            raise InputError(finding.text)
-        pictures = (
-            Sample(_image_id(image), {"image": image.path}, {"texts": [_text_id(s) for s in image.sentences]})
-            for image in images
-        )
-        texts = (
-            Sample(_text_id(sentence), {"text": sentence.text}, {"image": _image_id(image)})
-            for image in images
-            for sentence in image.sentences
-        )
-        return Packed.of(chain(pictures, texts))
+        return to_samples(self.captioned_images(root, split), split)
 
     def limited(self, samples: Sequence[Sample], limit: int) -> Sequence[Sample]:
         """`limit` images evenly spaced, with all their texts."""
-        images, _ = _places(samples)
+        images, texts = _indices(samples)
         images = super().limited(images, min(limit, len(images)))
-        kept = {samples[place].id for place in images}
-        texts = [
-            place
-            for place, sample in enumerate(samples)
-            if "text" in sample.inputs and sample.annotation["image"] in kept
-        ]
-        return chosen(samples, [*images, *texts])
+        kept = {samples[index].id for index in images}
+        return chosen(samples, [*images, *(index for index in texts if samples[index].annotation["image"] in kept)])
 
     def subset(self, samples: Sequence[Sample], ids: Collection[str]) -> Sequence[Sample]:
         """An image needs one of its texts at least, and a text its image."""
@@ -184,23 +149,25 @@ class Retrieval(TaskAdapter):
         from tasks.common.images import augmented
         from tasks.retrieval.dataset import pairs
 
-        return _items(pairs(samples), context, augmented(context.recipe.image_size, rand_augment=False))
+        return _dataset(pairs(samples), context, augmented(context.recipe.image_size, rand_augment=False))
 
     def eval_set(self, samples: Sequence[Sample], context: TaskContext) -> Dataset:
         from tasks.common.images import square
 
-        return _items(samples, context, square(context.recipe.image_size))
+        return _dataset(samples, context, square(context.recipe.image_size))
 
     def model(self, backbone: nn.Module, context: TaskContext) -> DualEncoder:
         from tasks.retrieval.model import DualEncoder
 
         return DualEncoder(backbone)
 
-    def score(self, predictions: Mapping[str, Mapping[str, Any]], samples: Sequence[Sample]) -> list[Measurement]:
+    def score(
+        self, predictions: Mapping[str, Mapping[str, Any]], samples: Sequence[Sample], *, labels: Any = None
+    ) -> list[Measurement]:
         import numpy as np
 
         from tasks.retrieval.features import stacked
-        from tasks.retrieval.metrics import measurements, ranks
+        from tasks.retrieval.metrics import measure, ranks
 
         images, texts = _sides(samples)
         features = stacked(predictions, [sample.id for sample in (*images, *texts)])
@@ -210,11 +177,11 @@ class Retrieval(TaskAdapter):
                 raise InputError(
                     f"All {len(side):,} {what} features are the same: everything ties and nothing is ranked. The "
                     "training has collapsed, or the features were written wrongly. Train with a lower --set lr=…, or "
-                    "mend the file."
+                    "fix the file."
                 )
         row = {image.id: number for number, image in enumerate(images)}
         owner = np.array([row[text.annotation["image"]] for text in texts])
-        return measurements(ranks(*sides, owner), owner)
+        return measure(ranks(*sides, owner), owner)
 
     def read_official(self, path: Path) -> list[dict[str, Any]]:
         """Records of an .npz file of features; see the class."""
@@ -228,29 +195,21 @@ def splits_of(sizes: Mapping[str, SplitSize]) -> dict[str, Split]:
     return {name: Split(size=count.samples) for name, count in sizes.items()}
 
 
-def _image_id(image: CaptionedImage) -> str:
-    return f"image:{image.id}"
-
-
-def _text_id(sentence: Sentence) -> str:
-    return f"text:{sentence.id}"
-
-
-def _places(samples: Sequence[Sample]) -> tuple[list[int], list[int]]:
-    """Where the images and the texts are among samples."""
-    places: tuple[list[int], list[int]] = ([], [])
-    for place, sample in enumerate(samples):
-        places["image" not in sample.inputs].append(place)
-    return places
+def _indices(samples: Sequence[Sample]) -> tuple[list[int], list[int]]:
+    """Indices of the images and of the texts among samples."""
+    indices: tuple[list[int], list[int]] = ([], [])
+    for index, sample in enumerate(samples):
+        indices["image" not in sample.inputs].append(index)
+    return indices
 
 
 def _sides(samples: Sequence[Sample]) -> tuple[Sequence[Sample], Sequence[Sample]]:
     """The images and the texts among samples."""
-    images, texts = _places(samples)
+    images, texts = _indices(samples)
     return chosen(samples, images), chosen(samples, texts)
 
 
-def _items(samples: Sequence[Sample], context: TaskContext, transform: Callable) -> Dataset:
+def _dataset(samples: Sequence[Sample], context: TaskContext, transform: Callable) -> Dataset:
     from tasks.common.text import TextField
     from tasks.retrieval.dataset import RetrievalDataset
 
@@ -258,50 +217,8 @@ def _items(samples: Sequence[Sample], context: TaskContext, transform: Callable)
     return RetrievalDataset(samples, root=context.root, transform=transform, text=text)
 
 
-def _read_index(path: Path, split: str) -> list[CaptionedImage]:
-    """Images of an official index file: a row per caption, `image_id` the same for all rows of an image."""
-    images: dict[int, CaptionedImage] = {}
-    for where, row in read_lines(path, what="an official index file"):
-        number, text = field(row, "image_id", where=where), field(row, "text_segment", where=where)
-        name = str(field(row, "image_path", where=where)).lstrip("/")
-        if not isinstance(text, list) or not all(isinstance(token, int) for token in text):
-            raise InputError(
-                f"{where}: text_segment is {str(text)[:60]!r}, no list of token ids. Make the index again."
-            )
-        if not isinstance(number, int):
-            raise InputError(f"{where}: image_id is {str(number)[:60]!r}, no number. Make the index again.")
-        image = images.setdefault(number, CaptionedImage(name, name, split, []))
-        if image.path != name:
-            raise InputError(
-                f"{where}: image_id {number} is {name} here and {image.path} before. Make the index again."
-            )
-        image.sentences.append(Sentence(f"{name}#{len(image.sentences)}", text))
-    doubled = [name for name, count in Counter(image.path for image in images.values()).items() if count > 1]
-    if doubled:
-        raise InputError(f"{path}: {doubled[0]} has more than one image_id. Make the index again.")
-    return list(images.values())
-
-
 def _counted(images: Sequence[CaptionedImage], official: SplitSize) -> str:
     captions = [len(image.sentences) for image in images]
     counts = compared(len(images), "images", official.images), compared(sum(captions), "captions", official.captions)
     low, high = min(captions), max(captions)
     return f"{', '.join(counts)}, {low if low == high else f'{low} to {high}'} captions an image"
-
-
-def _check_captions(images: Sequence[CaptionedImage], split: str) -> list[Finding]:
-    bare = [image for image in images if not image.sentences]
-    empty = [
-        f"{sentence.id} of image {image.id} ({image.path})"
-        for image in images
-        for sentence in image.sentences
-        if not (sentence.text.strip() if isinstance(sentence.text, str) else sentence.text)
-    ]
-    mend = "Mend the annotations, or remove it from them."
-    findings = []
-    if bare:
-        text = f"{split}: {len(bare):,} images without a caption, such as {bare[0].id} ({bare[0].path}). {mend}"
-        findings.append(Finding(False, text))
-    if empty:
-        findings.append(Finding(False, f"{split}: {len(empty):,} empty captions, such as sentence {empty[0]}. {mend}"))
-    return findings

@@ -16,13 +16,13 @@ from tasks.common.text import pad
 
 
 def pairs(samples: Sequence[Sample]) -> Pairs:
-    """A pair for each text among samples, with its image, which is among them too."""
+    """Pairs of the texts among samples with their images, which are among them too."""
     images, texts, owners = {}, [], []
-    for place, sample in enumerate(samples):
+    for index, sample in enumerate(samples):
         if "image" in sample.inputs:
-            images[sample.id] = place
+            images[sample.id] = index
         else:
-            texts.append(place)
+            texts.append(index)
             owners.append(sample.annotation["image"])
     return Pairs(samples, np.array(texts, np.int64), np.array([images[owner] for owner in owners], np.int64))
 
@@ -31,7 +31,7 @@ def pairs(samples: Sequence[Sample]) -> Pairs:
 class Pairs(CompactSamples):
     """Texts with the inputs of their images.
 
-    texts, images: int64 [pairs], places among `samples`.
+    texts, images: int64 [pairs], indices of `samples`.
     """
 
     samples: Sequence[Sample]
@@ -68,7 +68,7 @@ class RetrievalDataset(SampleDataset):
         """A batch: `image` when it has images, `text` (and `text_padding`, see `pad`) when it has texts.
 
         Raises:
-            ValueError: a text stands before an image, so the model's records would not be in order.
+            ValueError: a text comes before an image, so the model's records would not be in order.
         """
         has_image = ["image" in item for item in batch]
         if has_image != sorted(has_image, reverse=True):

@@ -17,11 +17,11 @@ import numpy as np
 from tasks.bootstrap import Measurement, weighted_sum
 
 CUTOFFS = (1, 5, 10)
-BLOCK = 512  # texts at once: with 5,000 images 20 MB of scores
+BLOCK_TEXTS = 512  # scored at once: with 5,000 images 20 MB of scores
 
 
 class Places(NamedTuple):
-    """Where the best right item of each query stands: int64 [queries] each."""
+    """Rank of the best right item of each query, with ties: int64 [queries] each."""
 
     above: np.ndarray  # items that score higher
     tied: np.ndarray  # items with its score, itself included
@@ -30,27 +30,27 @@ class Places(NamedTuple):
     def hits(self, k: int) -> np.ndarray:
         """Probability that a right item is among the first k: float64 [queries].
 
-        The first k have `k - above` places for the tied items, which are drawn without replacement: the probability
+        The first k have `k - above` ranks for the tied items, which are drawn without replacement: the probability
         that all of them are wrong is hypergeometric.
         """
-        places = k - self.above  # negative: none
+        ranks = k - self.above  # left for the tied items; negative: none
         miss = np.ones(len(self.above))
         for drawn in range(k):
             wrong = np.maximum(self.tied - self.right - drawn, 0)
             left = np.maximum(self.tied - drawn, 1)
-            miss *= np.where(drawn < places, wrong / left, 1.0)
+            miss *= np.where(drawn < ranks, wrong / left, 1.0)
         return 1 - miss
 
 
 class Ranks(NamedTuple):
-    """Places of the right items of the images' queries and of the texts'."""
+    """Ranks of the right items of the images' queries and of the texts'."""
 
     images: Places
     texts: Places
 
 
-def ranks(images: np.ndarray, texts: np.ndarray, owner: np.ndarray, *, block: int = BLOCK) -> Ranks:
-    """Place of the right item that scores best, among all items of the other kind.
+def ranks(images: np.ndarray, texts: np.ndarray, owner: np.ndarray, *, block: int = BLOCK_TEXTS) -> Ranks:
+    """Rank of the right item that scores best, among all items of the other kind.
 
     A score is the dot product, summed in float64 and rounded to float32. Sums of different order differ in the last
     bits, which the rounding removes: neither the block nor the matrix library moves a rank, and equal features tie.
@@ -69,18 +69,18 @@ def ranks(images: np.ndarray, texts: np.ndarray, owner: np.ndarray, *, block: in
     of_texts = Places(*(np.ones(len(texts), np.int64) for _ in Places._fields))  # a text has one right image
     np.add.at(of_images.right, owner, right == best[owner])
     for first in range(0, len(texts), block):
-        part = slice(first, first + block)
-        scores = (texts[part].astype(np.float64) @ wide).astype(np.float32)  # [block, images]
+        rows = slice(first, first + block)
+        scores = (texts[rows].astype(np.float64) @ wide).astype(np.float32)  # [block, images]
         # The very numbers that the others are compared with.
-        scores[np.arange(len(scores)), owner[part]] = right[part]
+        scores[np.arange(len(scores)), owner[rows]] = right[rows]
         of_images.above[:] += (scores > best).sum(0)
         of_images.tied[:] += (scores == best).sum(0)
-        of_texts.above[part] = (scores > right[part, None]).sum(1)
-        of_texts.tied[part] = (scores == right[part, None]).sum(1)
+        of_texts.above[rows] = (scores > right[rows, None]).sum(1)
+        of_texts.tied[rows] = (scores == right[rows, None]).sum(1)
     return Ranks(of_images, of_texts)
 
 
-def measurements(found: Ranks, owner: np.ndarray) -> list[Measurement]:
+def measure(found: Ranks, owner: np.ndarray) -> list[Measurement]:
     """i2t_R1 … t2i_R10, `mean_R1` of both directions and `mean_recall` of all six.
 
     The unit is an image with its texts, for both directions.

@@ -65,8 +65,8 @@ class DualEncoder(BaseModel):
 
     def step_loss(self, outputs: Sequence[Outputs]) -> Tensor:
         """The contrastive loss over all pairs of a step; see `StepLoss`."""
-        images, texts = (torch.cat([part[side] for part in outputs]) for side in ("images", "texts"))
-        return contrastive_loss(images, texts, torch.stack([part["scale"] for part in outputs]).mean())
+        images, texts = (torch.cat([each[side] for each in outputs]) for side in ("images", "texts"))
+        return contrastive_loss(images, texts, torch.stack([each["scale"] for each in outputs]).mean())
 
     def stand_in(self, batch: Mapping[str, Any]) -> None:
         """None: the loss compares features."""

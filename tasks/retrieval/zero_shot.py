@@ -7,30 +7,7 @@ from typing import ClassVar
 
 from backbones.errors import UsageError
 from tasks.adapter import Sample
-from tasks.retrieval.base import Retrieval, RetrievalRecipe
-
-_ITC = "unilm beit3/README.md: the resolution of the released checkpoint beit3_{}_itc_patch16_224.pth"
-_PAPER = "arXiv 2208.10442, Appendix A: the resolution of the contrastive training on the pretraining pairs"
-_ONCE = "each image is encoded once, not once per caption, and recall counts ties by expectation"
-
-
-def recipes(task: str) -> dict[str, RetrievalRecipe]:
-    """Recipes that do not train, at the image size of the contrastive checkpoints."""
-    return {
-        "base": _recipe(f"beit3_base_{task}", _ITC.format("base"), micro_batch=64),
-        "large": _recipe(f"beit3_large_{task}", _ITC.format("large"), micro_batch=32),
-        "giant": _recipe(f"beit3_giant_{task}", _PAPER, micro_batch=16),
-        "nano": _recipe(f"multiway_nano_{task}", "ours", image_size=64, micro_batch=64, deviations=()),
-    }
-
-
-def _recipe(
-    name: str, source: str, *, micro_batch: int, image_size: int = 224, deviations: tuple[str, ...] = (_ONCE,)
-) -> RetrievalRecipe:
-    return RetrievalRecipe(
-        name=name, source=source, deviations=deviations, image_size=image_size, batch_size=0, lr=0.0, drop_path=0.0,
-        micro_batch=micro_batch,
-    )  # fmt: skip
+from tasks.retrieval.base import Retrieval
 
 
 class ZeroShotRetrieval(Retrieval):

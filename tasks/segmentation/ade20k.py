@@ -1,4 +1,4 @@
-"""ADE20K semantic segmentation: which class has each pixel?"""
+"""ADE20K semantic segmentation: the class of each pixel."""
 
 from __future__ import annotations
 
@@ -89,10 +89,10 @@ class ADE20K(TaskAdapter):
             near = max(round(recipe.image_size / multiple), 1) * multiple
             raise UsageError(
                 f"Crops of {recipe.image_size} pixels leave a remainder in maps of stride {COARSEST_STRIDE} or patches "
-                f"of {backbone.patch_size}, which would be cut off. Take --set image_size={near}."
+                f"of {backbone.patch_size}, which would be cut off. Use --set image_size={near}."
             )
         if recipe.inference == "whole" and not backbone.any_size:
-            raise UsageError("This backbone takes images of one size only: take --set inference=slide.")
+            raise UsageError("This backbone takes images of one size only: use --set inference=slide.")
 
     def check(self, root: Path, *, decode: bool, progress: Progress) -> list[Finding]:
         from tasks.segmentation.annotations import CLASS_FILE, class_names
@@ -123,7 +123,7 @@ class ADE20K(TaskAdapter):
             try:
                 samples = self.samples(root, split) if facts.labels else []
             except InputError:
-                continue  # check_splits has told
+                continue  # check_splits has reported it
             for sample in progress(samples, f"decode label maps of {split}"):
                 try:
                     label_map(sample, size=_image_size(sample))
@@ -135,6 +135,12 @@ class ADE20K(TaskAdapter):
         from tasks.segmentation.annotations import read_samples, unlabelled_samples
 
         return read_samples(root, split) if self.split(split).labels else unlabelled_samples(root)
+
+    def labels(self, root: Path) -> tuple[str, ...]:
+        """Class names in the order of their ids."""
+        from tasks.segmentation.annotations import class_names
+
+        return class_names(root)
 
     def train_set(self, samples: Sequence[Sample], context: TaskContext) -> Dataset:
         from tasks.segmentation.dataset import training_set
@@ -155,12 +161,17 @@ class ADE20K(TaskAdapter):
         return SegmentationEvalSet(samples, scale=recipe.scale, ratios=recipe.tta_ratios, multiple=recipe.test_multiple)
 
     def model(self, backbone: nn.Module, context: TaskContext) -> Segmenter:
-        from tasks.segmentation.annotations import class_names
         from tasks.segmentation.model import Segmenter
 
-        return Segmenter(backbone, classes=len(class_names(context.root)), recipe=context.recipe)
+        return Segmenter(backbone, classes=len(context.labels), recipe=context.recipe)
 
-    def score(self, predictions: Mapping[str, Mapping[str, Any]], samples: Sequence[Sample]) -> list[Measurement]:
+    def score(
+        self,
+        predictions: Mapping[str, Mapping[str, Any]],
+        samples: Sequence[Sample],
+        *,
+        labels: Sequence[str] = (),
+    ) -> list[Measurement]:
         import numpy as np
 
         from tasks.segmentation.annotations import label_map
@@ -168,37 +179,37 @@ class ADE20K(TaskAdapter):
         from tasks.segmentation.metrics import count, measure, require_ids_from_one
 
         def counts(sample: Sample) -> tuple[np.ndarray, int, int]:
-            label, predicted = label_map(sample), _predicted_map(predictions[sample.id], sample)
+            label = label_map(sample)
+            predicted = _predicted_map(predictions[sample.id], sample, classes=len(labels))
             height, width = label.shape
             truth = f"label map {sample.inputs['map']}"
             require_same_size(predicted, (width, height), what=_the_prediction(sample), than=truth)
             shifted = np.count_nonzero((predicted > 0) & (predicted + np.uint8(1) == label))
             zeros = predicted.size - np.count_nonzero(predicted)
-            return count(predicted, label, classes=len(sample.inputs["classes"])), zeros, shifted
+            return count(predicted, label, classes=len(labels)), zeros, shifted
 
         with ThreadPoolExecutor() as pool:  # each thread holds the maps of one image at a time
             counted, zeros, shifted = zip(*pool.map(counts, samples), strict=True)
         every = np.stack(counted)  # [images, 3, classes]
         require_ids_from_one(sum(zeros), int(every[:, 0].sum()), sum(shifted))
-        return measure(every, samples[0].inputs["classes"])
+        return measure(every, labels)
 
     def hashed_inputs(self, sample: Sample, root: Path) -> Any:
         return {"image": Path(sample.inputs["image"]).name}  # the folder of test images differs from one to another
 
-    def picture(self, sample: Sample, record: Mapping[str, Any], root: Path) -> Image:
+    def picture(self, sample: Sample, record: Mapping[str, Any], root: Path, *, labels: Sequence[str] = ()) -> Image:
         import numpy as np
 
         from tasks.common.images import open_image
         from tasks.common.pictures import segmentation_picture
         from tasks.segmentation.annotations import class_colours, label_map
 
-        names = sample.inputs["classes"]
         return segmentation_picture(
             np.asarray(open_image(Path(sample.inputs["image"]), upright=True)),
             label_map(sample) if sample.annotation is not None else None,
-            _predicted_map(record, sample),
-            names=names,
-            colours=class_colours(names),
+            _predicted_map(record, sample, classes=len(labels)),
+            names=labels,
+            colours=class_colours(labels),
         )
 
     def read_official(self, path: Path) -> list[dict[str, Any]]:
@@ -213,20 +224,23 @@ class ADE20K(TaskAdapter):
                 maps = [(Path(name).stem, archive.read(name)) for name in names]
         else:
             raise InputError(f"{path} is neither a folder nor a zip file of PNG maps named like the images.")
-        return [{"id": name, "labels": np.frombuffer(content, np.uint8)} for name, content in maps]
+        return [{"id": name, "png": np.frombuffer(content, np.uint8)} for name, content in maps]
 
     def submission(
-        self, predictions: Mapping[str, Mapping[str, Any]], samples: Sequence[Sample], *, split: str, name: str
+        self,
+        predictions: Mapping[str, Mapping[str, Any]],
+        samples: Sequence[Sample],
+        *,
+        split: str,
+        name: str,
+        labels: Sequence[str] = (),
     ) -> list[Submission]:
         from tasks.segmentation.label_maps import encoded, require_same_size
 
-        if not self.splits[split].server:
-            raise UsageError(
-                f"The label maps of {split} are public, so no server takes it: `harness score {self.name}` scores it."
-            )
+        self.require_served(split)
 
         def content(sample: Sample) -> bytes:
-            predicted = _predicted_map(predictions[sample.id], sample)
+            predicted = _predicted_map(predictions[sample.id], sample, classes=len(labels))
             image = f"image {sample.inputs['image']}"
             require_same_size(predicted, _image_size(sample), what=_the_prediction(sample), than=image)
             return encoded(predicted)
@@ -242,18 +256,18 @@ def _the_prediction(sample: Sample) -> str:
     return f"The prediction of {sample.id}"
 
 
-def _predicted_map(record: Mapping[str, Any], sample: Sample) -> np.ndarray:
+def _predicted_map(record: Mapping[str, Any], sample: Sample, *, classes: int) -> np.ndarray:
     import numpy as np
 
     from tasks.segmentation.label_maps import read_map
 
-    labels = record.get("labels")
-    if not isinstance(labels, np.ndarray) or labels.dtype != np.uint8 or labels.ndim != 1:
+    png = record.get("png", record.get("labels"))  # the name that it had in files of earlier versions
+    if not isinstance(png, np.ndarray) or png.dtype != np.uint8 or png.ndim != 1:
         raise InputError(
-            f"{_the_prediction(sample)} has no bytes of a PNG map under 'labels' (found: {str(labels)[:80]}). A record "
-            "of this task is written by `harness predict`; maps from elsewhere are read as a folder of PNG files."
+            f"{_the_prediction(sample)} has no bytes of a PNG map under 'png' (found: {str(png)[:80]}). A record of "
+            "this task is written by `harness predict`; maps from elsewhere are read as a folder of PNG files."
         )
-    return read_map(labels.tobytes(), classes=len(sample.inputs["classes"]), what=_the_prediction(sample))
+    return read_map(png.tobytes(), classes=classes, what=_the_prediction(sample))
 
 
 def _image_size(sample: Sample) -> tuple[int, int]:

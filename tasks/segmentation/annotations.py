@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -20,10 +19,10 @@ import numpy as np
 
 from backbones.errors import InputError
 from tasks.adapter import Sample
-from tasks.common.reading import read_text
+from tasks.common.reading import Remembered, read_text, repeated
 from tasks.segmentation import ade20k_classes
 from tasks.segmentation.label_maps import read_map, require_same_size
-from tasks.segmentation.metrics import LARGEST
+from tasks.segmentation.metrics import MAX_CLASSES
 
 CLASS_FILE = "objectInfo150.txt"
 FOLDERS = {"train": "training", "val": "validation"}
@@ -39,7 +38,7 @@ def class_names(root: Path) -> tuple[str, ...]:
         InputError: a class file of another form than the official one.
     """
     file = root / CLASS_FILE
-    return _listed_classes(file) if file.is_file() else ade20k_classes.NAMES
+    return _class_file(file) if file.is_file() else ade20k_classes.NAMES
 
 
 def class_colours(names: Sequence[str]) -> np.ndarray:
@@ -56,7 +55,7 @@ def class_colours(names: Sequence[str]) -> np.ndarray:
     return np.array(ADE20KDataset.METAINFO["palette"], np.uint8)
 
 
-def _listed_classes(file: Path) -> tuple[str, ...]:
+def _read_class_file(file: Path) -> tuple[str, ...]:
     """Names of a tab-separated table with the columns Idx (1, 2, …) and Name (names divided by commas)."""
     lines = [line for line in read_text(file, what="the classes").splitlines() if line.strip()]
     header, *rows = [[cell.strip() for cell in line.split("\t")] for line in lines] or [[]]
@@ -69,19 +68,22 @@ def _listed_classes(file: Path) -> tuple[str, ...]:
     for number, row in enumerate(rows, 1):
         cells = dict(zip(header, row, strict=False))
         if cells.get("Idx") != str(number) or not cells.get("Name"):
-            raise InputError(f"{file}: class {number} is not a row with Idx {number} and a Name, but {row}. Mend it.")
+            raise InputError(f"{file}: class {number} is not a row with Idx {number} and a Name, but {row}. Fix it.")
         names.append(cells["Name"].split(",")[0].strip())
-    if not 1 <= len(names) <= LARGEST:
-        raise InputError(f"{file} lists {len(names)} classes; maps of 8 bits have room for 1 to {LARGEST}.")
-    if doubled := [name for name, times in Counter(names).items() if times > 1]:
-        raise InputError(f"{file} has the class {doubled[0]} twice. Give one of them another first name.")
+    if not 1 <= len(names) <= MAX_CLASSES:
+        raise InputError(f"{file} lists {len(names)} classes; maps of 8 bits have room for 1 to {MAX_CLASSES}.")
+    if duplicates := repeated(names):
+        raise InputError(f"{file} has the class {duplicates[0]} twice. Give one of them another first name.")
     return tuple(names)
+
+
+_class_file = Remembered(_read_class_file)
 
 
 def read_samples(root: Path, split: str) -> list[Sample]:
     """The samples of `train` or `val`, sorted by name. Without any image, each is where the archive has it.
 
-    inputs: {"image", "map": absolute paths, "classes": names}.
+    inputs: {"image", "map": absolute paths}.
     annotation: {"map": relative path, "sha256": of the file, "classes": their number}.
 
     Raises:
@@ -97,14 +99,14 @@ def read_samples(root: Path, split: str) -> list[Sample]:
         )
     images = images or {name: root / "images" / folder / f"{name}{ARCHIVED}" for name in maps}
     _require_pairs(images, maps, root, folder)
-    names = class_names(root)
+    classes = len(class_names(root))
     with ThreadPoolExecutor() as pool:
         digests = pool.map(_sha256, maps.values())
         return [
             Sample(
                 name,
-                {"image": str(images[name].absolute()), "map": str(path.absolute()), "classes": names},
-                {"map": path.relative_to(root).as_posix(), "sha256": digest, "classes": len(names)},
+                {"image": str(images[name].absolute()), "map": str(path.absolute())},
+                {"map": path.relative_to(root).as_posix(), "sha256": digest, "classes": classes},
             )
             for (name, path), digest in zip(maps.items(), digests, strict=True)
         ]
@@ -120,21 +122,21 @@ def label_map(sample: Sample, *, size: tuple[int, int] | None = None) -> np.ndar
         InputError: absent, no map of ids, an id beyond the classes, or of another size.
     """
     path, what = sample.inputs["map"], f"Label map {sample.inputs['map']}"
-    ids = read_map(Path(path), classes=len(sample.inputs["classes"]), what=what)
+    ids = read_map(Path(path), classes=sample.annotation["classes"], what=what)
     if size is not None:
         require_same_size(ids, size, what=what, than=f"image {sample.inputs['image']}")
     return ids
 
 
 def unlabelled_samples(root: Path) -> list[Sample]:
-    """The samples of the test split, sorted by name; inputs: {"image": absolute path, "classes": names}.
+    """The samples of the test split, sorted by name; inputs: {"image": absolute path}.
 
     Raises:
         InputError: no images.
     """
     # By name, not through the file system: the data folder may be a link to another disk.
-    places = [Path(os.path.abspath(root / place)) for place in TEST_FOLDERS]  # noqa: PTH100
-    folder = next((place for place in places if place.is_dir()), places[0])
+    folders = [Path(os.path.abspath(root / folder)) for folder in TEST_FOLDERS]  # noqa: PTH100
+    folder = next((folder for folder in folders if folder.is_dir()), folders[0])
     images = _images(folder)
     if (listed := folder.parent / "list.txt").is_file():
         # What is listed and absent is found when the images are checked or opened.
@@ -144,8 +146,7 @@ def unlabelled_samples(root: Path) -> list[Sample]:
         raise InputError(
             f"No ADE20K test images under {folder}. Unpack release_test.zip into {root}: it holds release_test/testing."
         )
-    names = class_names(root)
-    return [Sample(name, {"image": str(path.absolute()), "classes": names}, None) for name, path in images.items()]
+    return [Sample(name, {"image": str(path.absolute())}, None) for name, path in images.items()]
 
 
 def _images(folder: Path) -> dict[str, Path]:
@@ -160,13 +161,13 @@ def _images(folder: Path) -> dict[str, Path]:
 
 
 def _require_pairs(images: dict[str, Path], maps: dict[str, Path], root: Path, folder: str) -> None:
-    for kind, place, missing in (
+    for kind, where, missing in (
         ("label maps", f"annotations/{folder}", sorted(images.keys() - maps.keys())),
         ("images", f"images/{folder}", sorted(maps.keys() - images.keys())),
     ):
         if missing:
             raise InputError(
-                f"{root / place} lacks {len(missing):,} {kind}, such as that of {missing[0]}. Restore them from "
+                f"{root / where} lacks {len(missing):,} {kind}, such as that of {missing[0]}. Restore them from "
                 f"ADEChallengeData2016.zip: images/{folder} and annotations/{folder} hold the same names."
             )
 

@@ -1,8 +1,8 @@
 """An image and its map of classes, as MMSegmentation's transforms prepare them.
 
 Images are opened and checked here, so the transforms never touch a file. They stay RGB: MMSegmentation reads BGR and
-turns it round in the model, and no transform between tells the channels apart (a hue is shifted as often one way as
-the other). Numbers stay 0 to 255, uint8: the model normalises.
+reverses it in the model, and no transform in between depends on the order of channels (a hue is shifted as often one
+way as the other). Numbers stay 0 to 255, uint8: the model normalises.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class SegmentationDataset(Dataset):
         return item
 
     def _opened(self, sample: Sample) -> dict[str, Any]:
-        """What MMSegmentation's loading transforms leave.
+        """Load an image as MMSegmentation's loading transforms do.
 
         Raises:
             InputError: the image is absent, cannot be read, or is too thin to be resized.
@@ -90,7 +90,7 @@ class SegmentationTrainSet(SegmentationDataset):
 def training_set(
     samples: Sequence[Sample], *, crop: int, scale: Scale, ratio_range: tuple[float, float], cat_max_ratio: float
 ) -> SegmentationTrainSet:
-    """The usual augmentation of ADE20K: a random size, a crop of at most `crop` × `crop`, a flip, other colours.
+    """Training set with ADE20K's usual augmentation: random size, crop of at most `crop` × `crop`, flip, other colours.
 
     Args:
         ratio_range: what `scale` is multiplied with.

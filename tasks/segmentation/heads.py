@@ -28,7 +28,7 @@ def upernet(dim: int, *, classes: int, recipe: SegmentationRecipe) -> dict[str, 
 
 
 def auxiliary(dim: int, *, classes: int, recipe: SegmentationRecipe) -> dict[str, Any]:
-    """The helper head on the map of stride 16 that UPerNet trains with."""
+    """The auxiliary head on the map of stride 16 that UPerNet trains with."""
     return {
         "type": "FCNHead",
         "in_channels": dim,

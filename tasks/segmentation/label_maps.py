@@ -42,7 +42,7 @@ def read_map(source: Path | bytes, *, classes: int, what: str) -> np.ndarray:
     if largest > classes:
         raise InputError(
             f"{what} has the id {largest}, and there are {classes} classes: ids 1 to {classes}, 0 for no class. "
-            "Mend the map, or list its class among the others."
+            "Fix the map, or list its class among the others."
         )
     return ids.astype(np.uint8)
 
@@ -55,7 +55,7 @@ def encoded(ids: np.ndarray) -> bytes:
 
 
 def require_same_size(ids: np.ndarray, size: tuple[int, int], *, what: str, than: str) -> None:
-    """Check that a map [height, width] is of a size (width, height).
+    """Check that a map [height, width] has a size (width, height).
 
     Raises:
         InputError: it is not; the message says both sizes.

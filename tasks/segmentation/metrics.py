@@ -16,7 +16,7 @@ import numpy as np
 from backbones.errors import InputError
 from tasks.bootstrap import Measurement, weighted_sum
 
-LARGEST = 255  # classes that fit into 8 bits beside 0
+MAX_CLASSES = 255  # that fit into 8 bits beside 0
 SHIFTED = 2  # times as many pixels are right with 1 added where maps count from 0, at least
 WHOLE = ("mIoU", "mIoU_all_classes", "mAcc", "aAcc")  # metrics over all classes
 ABSENT = "The class is in no label map and in no prediction of these images, so it has no IoU."

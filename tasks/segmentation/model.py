@@ -43,7 +43,7 @@ class Segmenter(BaseModel):
         self.recipe = recipe
         options = {"classes": classes, "recipe": recipe}
         if recipe.head == "upernet":
-            self._layers = recipe.layers or [part[-1] for part in quarters(backbone.map_layers)]
+            self._layers = recipe.layers or [layers[-1] for layers in quarters(backbone.map_layers)]
             self.pyramid = MapPyramid(backbone.dim)
             self.head = openmmlab.build(heads.upernet(backbone.dim, **options), package="mmseg")
             self.auxiliary = openmmlab.build(heads.auxiliary(backbone.dim, **options), package="mmseg")
@@ -57,7 +57,7 @@ class Segmenter(BaseModel):
     def forward(
         self, inputs: Tensor | list[list[Tensor]], data_samples: list[SegDataSample], mode: str = "predict"
     ) -> dict[str, Tensor] | list[dict[str, Any]]:
-        """Losses, or a record for each image with the PNG file of its map as "labels".
+        """Losses, or a record for each image with the PNG file of its map as "png".
 
         Args:
             inputs: normalised RGB; float [batch, 3, side, side] for a loss; to predict, lists of the images of each
@@ -66,7 +66,7 @@ class Segmenter(BaseModel):
         if mode == "loss":
             return self._loss(inputs, data_samples)
         return [
-            {"labels": np.frombuffer(encoded(self._classes_of(views, sample.ori_shape) + np.uint8(1)), np.uint8)}
+            {"png": np.frombuffer(encoded(self._classes_of(views, sample.ori_shape) + np.uint8(1)), np.uint8)}
             for *views, sample in zip(*inputs, data_samples, strict=True)
         ]
 
@@ -75,7 +75,10 @@ class Segmenter(BaseModel):
         return vit_adapter_names.own_state(state) if vit_adapter_names.is_official(state) else state
 
     def _maps(self, images: Tensor) -> tuple[Tensor, ...]:
-        """The four maps that `pyramid` takes."""
+        """The four maps that `pyramid` takes: [batch, dim, height / stride, width / stride] each.
+
+        For UPerNet all have the stride of the patches, for Mask2Former the strides are 4, 8, 16 and 32.
+        """
         if self.recipe.head == "mask2former":
             return self.adapter(self.beit3, images)
         return self.beit3.maps(images, self._layers)
@@ -106,17 +109,18 @@ class Segmenter(BaseModel):
             return self._decoded(_padded(image, multiple=self._multiple)[None])[0, :, :height, :width]
         crop, stride = self.recipe.image_size, self.recipe.stride
         image = _padded(image, least=crop)
-        total = image.new_zeros(self.classes, *image.shape[-2:])
-        times = image.new_zeros(image.shape[-2:])
+        total = image.new_zeros(self.classes, *image.shape[-2:])  # sums of the windows' scores
+        times = image.new_zeros(image.shape[-2:])  # windows over each pixel
         windows = [
             (slice(y, y + crop), slice(x, x + crop))
             for y in window_starts(image.shape[-2], crop, stride)
             for x in window_starts(image.shape[-1], crop, stride)
         ]
         for first in range(0, len(windows), WINDOWS_AT_ONCE):
-            part = windows[first : first + WINDOWS_AT_ONCE]
-            scores = self._decoded(torch.stack([image[:, rows, columns] for rows, columns in part]))
-            for (rows, columns), window in zip(part, scores, strict=True):
+            batch = windows[first : first + WINDOWS_AT_ONCE]
+            # [windows, classes, crop, crop]
+            scores = self._decoded(torch.stack([image[:, rows, columns] for rows, columns in batch]))
+            for (rows, columns), window in zip(batch, scores, strict=True):
                 total[:, rows, columns] += window
                 times[rows, columns] += 1
         return (total / times)[:, :height, :width]
@@ -135,7 +139,7 @@ class Segmenter(BaseModel):
 
 
 def window_starts(length: int, crop: int, stride: int) -> list[int]:
-    """Where the windows over a side begin; the last one ends with the side (as MMSegmentation's slide inference)."""
+    """First pixels of the windows over a side; the last one ends with the side (MMSegmentation's slide inference)."""
     count = max(length - crop + stride - 1, 0) // stride + 1
     return [max(min(index * stride, length - crop), 0) for index in range(count)]
 

@@ -1,4 +1,4 @@
-"""How segmenters are fine-tuned: UPerNet, or Mask2Former with a ViT-Adapter, on a plain backbone."""
+"""Recipes of semantic segmentation: UPerNet, or Mask2Former with a ViT-Adapter, on a plain backbone."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class SegmentationRecipe(DenseRecipe):
         if self.head == "upernet" and self.norm == "BN" and self.micro_batch == 1:
             raise UsageError(
                 "UPerNet's batch normalisation needs two crops at least in each process: its coarsest map is one "
-                "pixel. Take --set micro_batch=2, or --set norm=GN, which changes the result."
+                "pixel. Use --set micro_batch=2, or --set norm=GN, which changes the result."
             )
 
     @property

@@ -36,10 +36,10 @@ def own_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def own_name(name: str) -> str:
     """Our name of a tensor of theirs; another name as it is."""
-    part, _, rest = name.partition(".")
-    if part == "decode_head":
+    module, _, rest = name.partition(".")
+    if module == "decode_head":
         return f"head.{_head(rest)}"
-    return _backbone(rest) if part == "backbone" else name
+    return _backbone(rest) if module == "backbone" else name
 
 
 def _backbone(name: str) -> str:
@@ -72,8 +72,8 @@ def _interaction(name: str) -> str:
         return "scale" if rest == "gamma" else _renamed(rest, INJECTOR)
     number = 0
     if module == "extra_extractors":
-        place, _, rest = rest.partition(".")
-        number = int(place) + 1
+        index, _, rest = rest.partition(".")
+        number = int(index) + 1
     return f"extractors.{number}.{_renamed(rest, EXTRACTOR)}"
 
 

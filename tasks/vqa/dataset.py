@@ -1,4 +1,4 @@
-"""Images with questions, as the model takes them."""
+"""Images with questions, and the soft targets of their answers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class VQADataset(SampleDataset):
     """Items {"image": float [3, size, size], "text": int64 [length]}, and "target": float [answers] for training.
 
     Args:
-        vocabulary: for training, whose samples know what each answer is worth; None without targets.
+        vocabulary: used to build dense soft targets for training; None at evaluation.
     """
 
     collate = staticmethod(collate)
@@ -39,7 +39,8 @@ class VQADataset(SampleDataset):
 
 
 def _dense(targets: dict[str, float], vocabulary: Vocabulary) -> Tensor:
+    """Soft targets by answer as float32 [answers]."""
     dense = torch.zeros(len(vocabulary.answers))
-    for answer, worth in targets.items():
-        dense[vocabulary.ids[answer]] = worth
+    for answer, soft_label in targets.items():
+        dense[vocabulary.ids[answer]] = soft_label
     return dense

@@ -1,4 +1,4 @@
-"""The official VQA accuracy, and the normalisation of answers that it shares with the answer vocabulary.
+"""The official VQA accuracy, and BEiT-3's soft score.
 
 Source: Antol et al., VQA: Visual Question Answering, ICCV 2015, in the form of GT-Vision-Lab/VQA's vqaEval.py; the
 quirks of that file are kept, and said where they are.
@@ -6,69 +6,89 @@ quirks of that file are kept, and said where they are.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
-from functools import lru_cache
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-ANSWERS = 10  # people who answered each question
-
-_PUNCTUATION = ';/[]"{}()=+\\_-><@`,?!'
-_DIGITS_AROUND_COMMA = re.compile(r"\d,\d")
-_PERIOD = re.compile(r"\.(?!\d)")
-_MOST_PERIODS = 32  # the official code passes a flag of this value where the number of replacements belongs
-_ARTICLES = {"a", "an", "the"}
-_NUMBERS = {
-    "none": "0", "zero": "0", "one": "1", "two": "2", "three": "3", "four": "4", "five": "5", "six": "6", "seven": "7",
-    "eight": "8", "nine": "9", "ten": "10",
-}  # fmt: skip
-# What the official list maps to itself, or has with capitals, which no lower-case word meets, is left out.
-_CONTRACTED = [
-    "'ow's'at", "'twas", "ain't", "aren't", "can't", "could've", "couldn't", "couldn't've", "didn't", "doesn't",
-    "don't", "hadn't", "hadn't've", "hasn't", "haven't", "he'd", "he'd've", "he's", "how'd", "how'll", "how's",
-    "isn't", "it'd", "it'd've", "it'll", "ma'am", "might've", "mightn't", "mightn't've", "must've", "mustn't",
-    "needn't", "not've", "o'clock", "oughtn't", "shan't", "she'd've", "should've", "shouldn't", "shouldn't've",
-    "somebody'd've", "somebody'll", "somebody's", "someone'd", "someone'd've", "someone'll", "someone's",
-    "something'd", "something'd've", "something'll", "that's", "there'd", "there'd've", "there're", "there's",
-    "they'd", "they'd've", "they'll", "they're", "they've", "wasn't", "we'd've", "we've", "weren't", "what'll",
-    "what're", "what's", "what've", "when's", "where'd", "where's", "where've", "who'd", "who'd've", "who'll",
-    "who's", "who've", "why'll", "why're", "why's", "won't", "would've", "wouldn't", "wouldn't've", "y'all",
-    "y'all'd've", "y'all'll", "you'd", "you'd've", "you'll", "you're", "you've",
-]  # fmt: skip
-# A word gets back the one apostrophe that it lacks; "somebody'd" loses its own, a slip of the official list.
-_CONTRACTIONS = {
-    form[:place] + form[place + 1 :]: form for form in _CONTRACTED for place, mark in enumerate(form) if mark == "'"
-} | {"somebody'd": "somebodyd"}
+from backbones.errors import InputError
+from tasks.bootstrap import Measurement, mean, unavailable
+from tasks.vqa.normalization import normalize_word
+from tasks.vqa.question_set import ANSWER_TYPES
 
 
-@lru_cache(maxsize=1 << 18)  # people give the same answers again and again
-def normalize_word(text: str) -> str:
-    """An answer without punctuation, articles and capitals, its number words up to ten as digits.
+def measure(answers: Sequence[str], truths: Sequence[Mapping[str, Any]]) -> list[Measurement]:
+    """`accuracy`, overall and by answer type, and `soft_score`; the unit is the image, with all its questions.
 
-    The official code's `processPunctuation` and `processDigitArticle`; also ViLT's and BEiT-3's `normalize_word`,
-    which does the same.
+    Args:
+        answers: one for each question.
+        truths: annotations of the questions in the same order, see `tasks.vqa.annotations.read_samples`.
     """
-    words = [_NUMBERS.get(word, word) for word in _without_punctuation(text).lower().split()]
-    return " ".join(_CONTRACTIONS.get(word, word) for word in words if word not in _ARTICLES)
+    return [*_accuracies(answers, truths), _soft_score(answers, truths)]
 
 
-def _without_punctuation(text: str) -> str:
-    """Marks become spaces, or nothing when the text has them beside a space, or has a comma between digits."""
-    joined = _DIGITS_AROUND_COMMA.search(text) is not None
-    out = text
-    for mark in _PUNCTUATION:
-        if mark in text:
-            out = out.replace(mark, "" if joined or f"{mark} " in text or f" {mark}" in text else " ")
-    return _PERIOD.sub("", out, count=_MOST_PERIODS)
+def answer_of(record: Mapping[str, Any], question: str) -> str:
+    """The predicted answer of a record.
+
+    Raises:
+        InputError: it has none; the message names the question.
+    """
+    answer = record.get("answer")
+    if not isinstance(answer, str):
+        raise InputError(
+            f"The prediction of question {question} has no text under 'answer' (found: {answer!r}). A record of this "
+            'task is {"id": question id, "answer": "…"}.'
+        )
+    return answer
+
+
+def _accuracies(answers: Sequence[str], truths: Sequence[Mapping[str, Any]]) -> list[Measurement]:
+    """Official accuracy overall and by answer type."""
+    names = ["accuracy", *(f"accuracy_{kind}" for kind in ANSWER_TYPES)]
+    if any("answers" not in truth for truth in truths):
+        reason = (
+            "official accuracy needs each question's ten answers, and index files have none: put the official "
+            "questions and annotations into the folder vqa beside them"
+        )
+        return [unavailable(name, reason, samples=len(truths)) for name in names]
+    scored = [
+        (accuracy(answer, truth["answers"]), truth["image"], truth["answer_type"])
+        for answer, truth in zip(answers, truths, strict=True)
+    ]
+    measurements = []
+    for name, kind in zip(names, (None, *ANSWER_TYPES), strict=True):
+        chosen = [(value, image) for value, image, own in scored if kind in (None, own)]
+        if chosen:
+            values, images = zip(*chosen, strict=True)
+            measurements.append(mean(name, values, units=images, proportion=True))
+        else:
+            measurements.append(unavailable(name, f"there is no question of answer type {kind}", samples=0))
+    return measurements
+
+
+def _soft_score(answers: Sequence[str], truths: Sequence[Mapping[str, Any]]) -> Measurement:
+    """BEiT-3's own validation score; questions without an answer in the vocabulary are left out, as it does."""
+    chosen = [
+        (truth["targets"].get(answer, 0.0), truth["image"])
+        for answer, truth in zip(answers, truths, strict=True)
+        if truth.get("targets")
+    ]
+    if not chosen:
+        reason = (
+            "no question has an answer in the vocabulary, or there is none: it needs the annotations of train2014 and "
+            "val2014, or answer2label.txt"
+        )
+        return unavailable("soft_score", reason, samples=len(truths))
+    values, images = zip(*chosen, strict=True)
+    return mean("soft_score", values, units=images, proportion=True)
 
 
 def accuracy(answer: str, truth: Sequence[str]) -> float:
     """The official accuracy of one answer, in [0, 1].
 
-    Each person in turn is left out, the answer earns min(matches among the others / 3, 1), and the mean counts.
-    Answers are compared after normalisation, but as they are when all people agree: then "The yes" is no "yes".
+    Each annotator in turn is left out, the answer earns min(matches among the others / 3, 1), and the mean counts.
+    Answers are compared after normalisation, but as they are when all annotators agree: then "The yes" is not "yes".
 
     Args:
-        truth: what the people answered, in their words.
+        truth: the annotators' answers, as they wrote them.
     """
     given = {text: _one_line(text) for text in set(truth)}
     answer = _one_line(answer)
@@ -84,6 +104,6 @@ def _one_line(text: str) -> str:
 
 
 def leave_one_out(matches: int, *, of: int) -> float:
-    """Mean over `of` people of min(matches among the others / 3, 1): 0, .3, .6, .9, 1 for 0 to 4 matches of ten."""
+    """Mean over `of` annotators of min(matches among the others / 3, 1): 0, .3, .6, .9, 1 for 0 to 4 matches of ten."""
     without_a_match, without_another = min((matches - 1) / 3, 1), min(matches / 3, 1)
     return (matches * without_a_match + (of - matches) * without_another) / of

@@ -1,4 +1,4 @@
-"""The answers that VQA models choose from, and how much each is worth to a question."""
+"""The answer vocabulary of VQA models, and the soft labels of answers."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from typing import Any
 from backbones.errors import InputError
 from tasks.common.reading import Remembered, field, read_lines
 from tasks.common.streaming import json_list
-from tasks.vqa.metrics import normalize_word
+from tasks.vqa.normalization import normalize_word
 
 LABEL_FILE = "answer2label.txt"
-RAREST = 9  # occurrences that an answer of the vocabulary has at least
-_WORTH = {1: 0.3, 2: 0.6, 3: 0.9}  # by how many people gave the answer; 1 from four on
+MIN_OCCURRENCES = 9  # of an answer, to enter the vocabulary
+_SOFT_LABELS = {1: 0.3, 2: 0.6, 3: 0.9}  # by how many annotators gave the answer; 1 from four on
 
 
 @dataclass(frozen=True)
@@ -30,16 +30,16 @@ class Vocabulary:
         return {answer: number for number, answer in enumerate(self.answers)}
 
     def targets(self, given: Sequence[str]) -> dict[str, float]:
-        """BEiT-3's soft label: what each of the given answers that is in the vocabulary is worth, in (0, 1].
+        """BEiT-3's soft labels in (0, 1] of the given answers that are in the vocabulary.
 
-        The people's answers are looked up as they wrote them, as in the official code: "two" earns nothing for "2".
+        Answers are looked up as the annotators wrote them, as in the official code: "two" earns nothing for "2".
         """
         ids = self.ids
-        return {answer: _WORTH.get(given.count(answer), 1.0) for answer in dict.fromkeys(given) if answer in ids}
+        return {answer: _SOFT_LABELS.get(given.count(answer), 1.0) for answer in dict.fromkeys(given) if answer in ids}
 
 
 def has_vocabulary(root: Path, sources: Iterable[Path]) -> bool:
-    """Whether `read` finds its files."""
+    """Check that `read_vocabulary` finds its files."""
     return (root / LABEL_FILE).is_file() or all(file.is_file() for file in sources)
 
 
@@ -59,7 +59,7 @@ def read_vocabulary(
         InputError: a file is absent or wrong, or no answer is frequent enough.
     """
     if (root / LABEL_FILE).is_file():
-        return _from_label_file(root / LABEL_FILE)
+        return _label_file(root / LABEL_FILE)
     files, known = list(sources), known or {}
     if absent := [str(file) for file in files if not file.is_file()]:
         raise InputError(
@@ -71,11 +71,11 @@ def read_vocabulary(
         if file in known:
             _counts.keep(file, _counted(known[file]))
         counts.update(_counts(file))
-    answers = tuple(answer for answer, count in counts.items() if count >= RAREST)
+    answers = tuple(answer for answer, count in counts.items() if count >= MIN_OCCURRENCES)
     if not answers:
         raise InputError(
-            f"No answer occurs {RAREST} times in {' and '.join(map(str, files))}, so there is nothing to choose from. "
-            f"Put the complete files there, or an {LABEL_FILE} into {root}."
+            f"No answer occurs {MIN_OCCURRENCES} times in {' and '.join(map(str, files))}, so there is nothing to "
+            f"choose from. Put the complete files there, or an {LABEL_FILE} into {root}."
         )
     return Vocabulary(answers)
 
@@ -109,17 +109,20 @@ def most_frequent_answer(row: Any, *, where: str) -> str:
 _counts = Remembered(lambda file: _counted(_most_frequent_answers(file)))
 
 
-def _from_label_file(file: Path) -> Vocabulary:
+def _read_label_file(file: Path) -> Vocabulary:
     answers: dict[str, None] = {}
     for where, row in read_lines(file, what="the answers by label"):
         answer, label = field(row, "answer", where=where), field(row, "label", where=where)
         if label != len(answers) or not isinstance(answer, str) or answer in answers:
             raise InputError(
                 f"{where} should have the label {len(answers)} and a new answer, not {label!r} and {answer!r}: labels "
-                "count the lines from 0, and the head's outputs go by them. Restore the file, or remove it to make the "
-                "vocabulary from the annotations."
+                "count the lines from 0, and the head's outputs are in their order. Restore the file, or remove it to "
+                "make the vocabulary from the annotations."
             )
         answers[answer] = None
     if not answers:
         raise InputError(f"{file} is empty. Restore it, or remove it to make the vocabulary from the annotations.")
     return Vocabulary(tuple(answers))
+
+
+_label_file = Remembered(_read_label_file)

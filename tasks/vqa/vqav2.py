@@ -3,31 +3,29 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from backbones.errors import InputError, UsageError
-from tasks.adapter import EVALAI_LARGEST, Finding, Metric, Progress, Sample, Split, Submission, TaskAdapter, TaskContext
-from tasks.common import deviations
+from backbones.errors import InputError
+from tasks.adapter import (
+    EVALAI_MAX_BYTES,
+    Finding,
+    Metric,
+    Progress,
+    Sample,
+    Split,
+    Submission,
+    TaskAdapter,
+    TaskContext,
+)
 from tasks.common.checking import compared, missing_images
 from tasks.common.reading import collector_paused, field, read_json
 from tasks.recipe import Recipe
-from tasks.vqa.annotations import (
-    HELD_OUT,
-    LABELLED,
-    QuestionSet,
-    annotations_file,
-    distinct,
-    held_out_images,
-    held_out_source,
-    index_file,
-    questions_file,
-    read_index,
-    read_part,
-)
-from tasks.vqa.vocabulary import LABEL_FILE, Vocabulary, has_vocabulary, read_vocabulary
+from tasks.vqa.held_out import HELD_OUT_IMAGES, held_out_images, held_out_source
+from tasks.vqa.question_set import ANSWER_TYPES, LABELLED, QuestionSet, questions_file, read_question_set
+from tasks.vqa.recipes import RECIPES
+from tasks.vqa.vocabulary import LABEL_FILE, Vocabulary
 
 if TYPE_CHECKING:
     from torch import nn
@@ -37,80 +35,8 @@ if TYPE_CHECKING:
     from tasks.common.packing import Packed
     from tasks.vqa.model import VisualQuestionAnswering
 
-_SERVED = {"labels": False, "server": "EvalAI challenge 830", "largest_file": EVALAI_LARGEST}
-ANSWER_TYPES = ("yes/no", "number", "other")
-# Where each split's questions are: official parts, or index files when those are all that there is.
-PARTS = {
-    "train": ("train2014", "val2014"),
-    "val": ("val2014",),
-    "rest_val": ("val2014",),
-    "test-dev": ("test-dev2015",),
-    "test-std": ("test2015",),
-}
-INDEXES = {
-    "train": ("train", "trainable_val"),
-    "val": ("val",),
-    "rest_val": ("rest_val",),
-    "test-dev": ("test-dev",),
-    "test-std": ("test",),
-}
+_SERVED = {"labels": False, "server": "EvalAI challenge 830", "largest_file": EVALAI_MAX_BYTES}
 OFFICIAL_SIZES = {"train2014": 443_757, "val2014": 214_354, "test-dev2015": 107_394, "test2015": 447_793}
-
-
-@dataclass(frozen=True, kw_only=True)
-class VQARecipe(Recipe):
-    """Fine-tuning on questions."""
-
-    max_tokens: int = 64  # of a question, <s> and </s> included
-    rand_augment: bool = True
-
-    ONLY_TRAINING = (*Recipe.ONLY_TRAINING, "rand_augment")
-
-
-_OFFICIAL = "unilm beit3/get_started/get_started_for_vqav2.md and the code's defaults"
-_HELD_OUT = (
-    "the 1,000 held-out images are drawn with a fixed seed, officially with none (those of a vqa.rest_val.jsonl win)"
-)
-_BASE = VQARecipe(
-    name="beit3_base_vqav2", source=_OFFICIAL, image_size=480, epochs=10, warmup_epochs=1, batch_size=128, lr=3e-5,
-    head_lr_scale=20.0, weight_decay=0.01, beta2=0.98, drop_path=0.1, micro_batch=16,
-    deviations=(*deviations.OFFICIAL, deviations.RAND_AUGMENT, _HELD_OUT),
-)  # fmt: skip
-_LARGE = replace(
-    _BASE, name="beit3_large_vqav2", lr=2e-5, drop_path=0.15, micro_batch=16, checkpoint_activations=True
-)  # fmt: skip
-_INDOMAIN = "; from the indomain weights (unilm beit3/README.md)"
-RECIPES = {
-    "base": _BASE,
-    "large": _LARGE,
-    "base_indomain": replace(_BASE, name="beit3_base_indomain_vqav2", source=_OFFICIAL + _INDOMAIN),
-    "large_indomain": replace(_LARGE, name="beit3_large_indomain_vqav2", source=_OFFICIAL + _INDOMAIN),
-    "large_768": replace(
-        _LARGE,
-        name="beit3_large_768_vqav2",
-        source="unilm beit3/README.md, VQAv2 table: weights beit3_large_indomain_patch16_768_vgqaaug_vqa.pth",
-        image_size=768,
-        micro_batch=4,
-        deviations=(
-            *_LARGE.deviations,
-            "numbers of the training are unpublished: those of large at 480 px",
-            "training data without the questions from Visual Genome, whose selection is unpublished",
-        ),
-    ),
-    "giant": VQARecipe(
-        name="beit3_giant_vqav2", source="arXiv 2208.10442, Table 12, VQAv2 column", image_size=756, epochs=10,
-        warmup_epochs=1, batch_size=128, lr=1e-5, layer_decay=1.0, weight_decay=0.01, drop_path=0.4,
-        rand_augment=False, micro_batch=2, checkpoint_activations=True,
-        deviations=(
-            *deviations.PAPER, "the paper states no learning rate of the head's own: that of the rest", _HELD_OUT,
-        ),
-    ),
-    "nano": VQARecipe(
-        name="multiway_nano_vqav2", source="ours, for two laptop cores and the toy data", image_size=64, epochs=6,
-        warmup_epochs=1, batch_size=64, lr=1e-3, layer_decay=1.0, weight_decay=0.05, drop_path=0.0, clip_grad=3.0,
-        rand_augment=False, micro_batch=64, workers=1,
-    ),
-}  # fmt: skip
 
 
 class VQAv2(TaskAdapter):
@@ -154,43 +80,39 @@ class VQAv2(TaskAdapter):
     needs_text = True
 
     def check(self, root: Path, *, decode: bool, progress: Progress) -> list[Finding]:
+        from tasks.vqa import annotations
+
         findings = []
-        parts = {part for split in self.splits for part in PARTS[split]}
-        for part in (part for part in OFFICIAL_SIZES if part in parts):
-            findings += self._check_part(root, part, decode=decode, progress=progress)
+        wanted = {name for split in self.splits for name in annotations.QUESTION_SETS[split]}
+        for name in (name for name in OFFICIAL_SIZES if name in wanted):
+            findings += self._check_questions(root, name, decode=decode, progress=progress)
         for split in self.splits:
-            if not _has_parts(root, split) and _has_indexes(root, split):
+            if not annotations.has_question_sets(root, split) and annotations.has_indexes(root, split):
                 findings += self._check_index(root, split, decode=decode, progress=progress)
         try:
-            findings.append(Finding(True, f"answers: {len(_vocabulary(root).answers):,} (official: 3,129)"))
+            findings.append(Finding(True, f"answers: {len(annotations.answers(root).answers):,} (official: 3,129)"))
         except InputError as error:
             findings.append(Finding(False, str(error)))
         return findings
 
-    def _check_part(self, root: Path, part: str, *, decode: bool, progress: Progress) -> list[Finding]:
-        file = questions_file(root, part)
+    def _check_questions(self, root: Path, name: str, *, decode: bool, progress: Progress) -> list[Finding]:
+        file = questions_file(root, name)
         if not file.is_file():
-            needed = part in LABELLED and not any(root.glob("vqa.*.jsonl"))
-            text = f"{part}: {file} is absent{'. Put it there.' if needed else ''}"
+            needed = name in LABELLED and not any(root.glob("vqa.*.jsonl"))
+            text = f"{name}: {file} is absent{'. Put it there.' if needed else ''}"
             return [Finding(not needed, text, absent=not needed)]
         try:
-            found = read_part(root, part)
+            questions = read_question_set(root, name)
         except InputError as error:
             return [Finding(False, str(error))]
-        images = found.image_paths()
-        count = compared(len(found.questions), "questions", OFFICIAL_SIZES[part])
-        findings = [Finding(True, f"{part}: {count} on {len(images):,} images")]
-        findings += [Finding(False, problem) for problem in found.problems()]
-        if part == "val2014":
-            try:
-                held_out = held_out_images(root, (question.image for question in found.questions))
-                source = held_out_source(root)
-                origin = "chosen by their ids" if source is None else f"from {source}"
-                findings.append(Finding(True, f"held-out images: {len(held_out):,}, {origin}"))
-            except InputError as error:
-                findings.append(Finding(False, str(error)))
+        images = questions.image_paths()
+        count = compared(len(questions.questions), "questions", OFFICIAL_SIZES[name])
+        findings = [Finding(True, f"{name}: {count} on {len(images):,} images")]
+        findings += [Finding(False, problem) for problem in questions.problems()]
+        if name == "val2014":
+            findings.append(_check_held_out(root, questions))
         paths = [root / image for image in images]
-        return findings + missing_images(paths, part, decode=decode, progress=progress)
+        return findings + missing_images(paths, name, decode=decode, progress=progress)
 
     def _check_index(self, root: Path, split: str, *, decode: bool, progress: Progress) -> list[Finding]:
         try:
@@ -206,75 +128,44 @@ class VQAv2(TaskAdapter):
         ]
 
     def samples(self, root: Path, split: str) -> Packed:
-        from tasks.common.packing import Packed
+        from tasks.vqa.annotations import read_samples
 
-        self.split(split)
-        with collector_paused():
-            found = self._from_parts(root, split) if _has_parts(root, split) else self._from_indexes(root, split)
-            samples = Packed.of(distinct(found, split))
-        if not samples:
-            raise InputError(f"Split {split} under {root} has no questions. Put the complete files there.")
-        return samples
+        return read_samples(root, split, labelled=self.split(split).labels)
 
     def official(self, split: str, samples: Sequence[Sample]) -> bool:
         """By size, and where the split is made here by ids: those of COCO's images, of which no less are held out."""
         if self.splits[split].size is not None:
             return super().official(split, samples)
         images = {sample.annotation["image"] for sample in samples}
-        return len(images) >= HELD_OUT and all(
+        return len(images) >= HELD_OUT_IMAGES and all(
             isinstance(sample.annotation["image"], int) and int(sample.id) // 1000 == sample.annotation["image"]
             for sample in samples
         )
 
-    def labels(self, root: Path) -> Vocabulary:
-        """The answers to choose from."""
-        return _vocabulary(root)
+    def labels(self, root: Path) -> Vocabulary | None:
+        """The answers to choose from; None in a folder without them, whose questions can be read all the same."""
+        from tasks.vqa.annotations import answers, answers_known
 
-    def _from_parts(self, root: Path, split: str) -> Iterator[Sample]:
-        parts = [read_part(root, part) for part in PARTS[split]]
-        needed = split == "train" or has_vocabulary(root, _annotation_files(root))
-        vocabulary = _vocabulary(root, parts) if needed else None
-        if split not in ("train", "rest_val"):
-            yield from parts[-1].samples(vocabulary)
-            return
-        held_out = held_out_images(root, (question.image for question in parts[-1].questions))
-        for part in parts:
-            for sample in part.samples(vocabulary):
-                kept_out = part is parts[-1] and sample.annotation["image"] in held_out
-                # As in the official code, a question that no answer of the vocabulary fits teaches nothing.
-                if kept_out if split == "rest_val" else not kept_out and sample.annotation["targets"]:
-                    yield sample
+        return answers(root) if answers_known(root) else None
 
-    def _from_indexes(self, root: Path, split: str) -> Iterator[Sample]:
-        if not _has_indexes(root, split):
-            official = ", ".join(questions_file(root, part).name for part in PARTS[split])
-            index = ", ".join(index_file(root, name).name for name in INDEXES[split])
-            raise InputError(
-                f"No {split} questions under {root}: neither {official} in its folder vqa nor {index}. Point --data at "
-                "the COCO folder that has them, or at the folder above."
-            )
-        labelled = self.splits[split].labels
-        known = labelled or has_vocabulary(root, _annotation_files(root))
-        vocabulary = _vocabulary(root) if known else None
-        for name in INDEXES[split]:
-            yield from read_index(root, name, vocabulary, labelled=labelled)
+    def _vocabulary(self, context: TaskContext) -> Vocabulary:
+        from tasks.vqa.annotations import answers
 
-    def hashed_inputs(self, sample: Sample, root: Path) -> Any:
-        return {name: value for name, value in sample.inputs.items() if name != "vocabulary"}
+        return answers(context.root) if context.labels is None else context.labels
 
     def train_set(self, samples: Sequence[Sample], context: TaskContext) -> Dataset:
         from tasks.common.images import augmented
 
         recipe = context.recipe
         transform = augmented(recipe.image_size, rand_augment=recipe.rand_augment)
-        return self._items(samples, context, transform=transform, vocabulary=self.labels_of(context))
+        return self._dataset(samples, context, transform=transform, vocabulary=self._vocabulary(context))
 
     def eval_set(self, samples: Sequence[Sample], context: TaskContext) -> Dataset:
         from tasks.common.images import square
 
-        return self._items(samples, context, transform=square(context.recipe.image_size), remembered=1)
+        return self._dataset(samples, context, transform=square(context.recipe.image_size), remembered=1)
 
-    def _items(self, samples: Sequence[Sample], context: TaskContext, **options: Any) -> Dataset:
+    def _dataset(self, samples: Sequence[Sample], context: TaskContext, **options: Any) -> Dataset:
         from tasks.common.text import TextField
         from tasks.vqa.dataset import VQADataset
 
@@ -284,13 +175,16 @@ class VQAv2(TaskAdapter):
     def model(self, backbone: nn.Module, context: TaskContext) -> VisualQuestionAnswering:
         from tasks.vqa.model import VisualQuestionAnswering
 
-        return VisualQuestionAnswering(backbone, answers=self.labels_of(context).answers)
+        return VisualQuestionAnswering(backbone, answers=self._vocabulary(context).answers)
 
-    def score(self, predictions: Mapping[str, Mapping[str, Any]], samples: Sequence[Sample]) -> list[Measurement]:
-        answers = [_answer(predictions[sample.id], sample.id) for sample in samples]
-        truths = [sample.annotation for sample in samples]
+    def score(
+        self, predictions: Mapping[str, Mapping[str, Any]], samples: Sequence[Sample], *, labels: Any = None
+    ) -> list[Measurement]:
+        from tasks.vqa.metrics import answer_of, measure
+
         with collector_paused():
-            return [*_accuracies(answers, truths), _soft_score(answers, truths)]
+            answers = [answer_of(predictions[sample.id], sample.id) for sample in samples]
+            return measure(answers, [sample.annotation for sample in samples])
 
     def backbone_options(self, recipe: Recipe, *, layers: int) -> dict[str, Any]:
         return {"final_norm": False}
@@ -302,114 +196,46 @@ class VQAv2(TaskAdapter):
             raise InputError(f'{path} is not a list of {{"question_id": …, "answer": "…"}}, as VQA results are.')
         return [
             {"id": str(field(row, "question_id", where=where)), "answer": field(row, "answer", where=where)}
-            for row, where in ((row, f"{path}, result {number} (from 0)") for number, row in enumerate(rows))
+            for row, where in ((row, f"{path}, result {index} (from 0)") for index, row in enumerate(rows))
         ]
 
     def submission(
-        self, predictions: Mapping[str, Mapping[str, Any]], samples: Sequence[Sample], *, split: str, name: str
+        self,
+        predictions: Mapping[str, Mapping[str, Any]],
+        samples: Sequence[Sample],
+        *,
+        split: str,
+        name: str,
+        labels: Vocabulary | None = None,
     ) -> list[Submission]:
-        if self.split(split).labels:
-            raise UsageError(
-                f"The answers of {split} are public, so no server takes it: `harness score {self.name}` scores it. "
-                "Submissions are of test-dev and test-std."
+        from tasks.vqa.annotations import QUESTION_SETS
+        from tasks.vqa.metrics import answer_of
+
+        self.require_served(split)
+        if labels is None:
+            raise InputError(
+                "A submission is checked against the answer vocabulary, which this data folder lacks: put the "
+                f"annotations of {' and '.join(LABELLED)} or {LABEL_FILE} there."
             )
         results = []
         for sample in samples:
-            answer = _answer(predictions[sample.id], sample.id)
-            _require_known(answer, sample)
+            answer = answer_of(predictions[sample.id], sample.id)
+            if answer not in labels.ids:
+                raise InputError(
+                    f"Question {sample.id} has an answer outside the vocabulary of {len(labels.answers):,}: "
+                    f"{answer!r}. Predict again with this data folder, or provide the {LABEL_FILE} that the "
+                    "predictions were made with."
+                )
             results.append({"question_id": int(sample.id), "answer": answer})
-        filename = f"vqa_OpenEnded_mscoco_{PARTS[split][0]}_{name}_results.json"
+        filename = f"vqa_OpenEnded_mscoco_{QUESTION_SETS[split][0]}_{name}_results.json"
         return [Submission(filename, json.dumps(results, ensure_ascii=False).encode())]
 
 
-def _annotation_files(root: Path) -> list[Path]:
-    return [annotations_file(root, part) for part in LABELLED]
-
-
-def _vocabulary(root: Path, parts: Sequence[QuestionSet] = ()) -> Vocabulary:
-    """The answers to choose from; `parts` are those that are read already."""
-    known = {
-        annotations_file(root, part.name): [annotation.most_frequent for annotation in part.annotations]
-        for part in parts
-        if part.annotations is not None
-    }
-    return read_vocabulary(root, _annotation_files(root), known=known)
-
-
-def _has_parts(root: Path, split: str) -> bool:
-    return all(questions_file(root, part).is_file() for part in PARTS[split])
-
-
-def _has_indexes(root: Path, split: str) -> bool:
-    return all(index_file(root, name).is_file() for name in INDEXES[split])
-
-
-def _answer(record: Mapping[str, Any], question: str) -> str:
-    answer = record.get("answer")
-    if not isinstance(answer, str):
-        raise InputError(
-            f"The prediction of question {question} has no text under 'answer' (found: {answer!r}). A record of this "
-            'task is {"id": question id, "answer": "…"}.'
-        )
-    return answer
-
-
-def _require_known(answer: str, sample: Sample) -> None:
-    """Refuse an answer outside the vocabulary."""
-    vocabulary = sample.inputs.get("vocabulary")
-    if vocabulary is None:
-        raise InputError(
-            "A submission is checked against the answer vocabulary, which this data folder lacks: put the annotations "
-            f"of {' and '.join(LABELLED)} or {LABEL_FILE} there."
-        )
-    if answer not in vocabulary.ids:
-        raise InputError(
-            f"Question {sample.id} has an answer outside the vocabulary of {len(vocabulary.answers):,}: {answer!r}. "
-            "Predict again with this data folder, or bring the answer2label.txt that the predictions were made with."
-        )
-
-
-def _accuracies(answers: Sequence[str], truths: Sequence[Mapping[str, Any]]) -> list[Measurement]:
-    """Official accuracy overall and by answer type; questions on one image are one unit."""
-    from tasks.bootstrap import mean, unavailable
-    from tasks.vqa.metrics import accuracy
-
-    names = ["accuracy", *(f"accuracy_{kind}" for kind in ANSWER_TYPES)]
-    if any("answers" not in truth for truth in truths):
-        reason = (
-            "official accuracy needs each question's ten answers, and index files have none: put the official "
-            "questions and annotations into the folder vqa beside them"
-        )
-        return [unavailable(name, reason, samples=len(truths)) for name in names]
-    scored = [
-        (accuracy(answer, truth["answers"]), truth["image"], truth["answer_type"])
-        for answer, truth in zip(answers, truths, strict=True)
-    ]
-    measurements = []
-    for name, kind in zip(names, (None, *ANSWER_TYPES), strict=True):
-        chosen = [(value, image) for value, image, found in scored if kind in (None, found)]
-        if chosen:
-            values, images = zip(*chosen, strict=True)
-            measurements.append(mean(name, values, units=images, proportion=True))
-        else:
-            measurements.append(unavailable(name, f"there is no question of answer type {kind}", samples=0))
-    return measurements
-
-
-def _soft_score(answers: Sequence[str], truths: Sequence[Mapping[str, Any]]) -> Measurement:
-    """BEiT-3's own validation score; questions without an answer in the vocabulary are left out, as it does."""
-    from tasks.bootstrap import mean, unavailable
-
-    chosen = [
-        (truth["targets"].get(answer, 0.0), truth["image"])
-        for answer, truth in zip(answers, truths, strict=True)
-        if truth.get("targets")
-    ]
-    if not chosen:
-        reason = (
-            "no question has an answer in the vocabulary, or there is none: it needs the annotations of "
-            f"{' and '.join(LABELLED)}, or {LABEL_FILE}"
-        )
-        return unavailable("soft_score", reason, samples=len(truths))
-    values, images = zip(*chosen, strict=True)
-    return mean("soft_score", values, units=images, proportion=True)
+def _check_held_out(root: Path, questions: QuestionSet) -> Finding:
+    try:
+        held_out = held_out_images(root, (question.image for question in questions.questions))
+    except InputError as error:
+        return Finding(False, str(error))
+    source = held_out_source(root)
+    origin = "chosen by their ids" if source is None else f"from {source}"
+    return Finding(True, f"held-out images: {len(held_out):,}, {origin}")

@@ -24,8 +24,8 @@ import numpy as np
 from tasks.bootstrap import RESAMPLES, Measurement, estimates, mean, replicates
 from tasks.captioning.metrics import Captions
 from tasks.captioning.metrics import measure as measure_captions
-from tasks.detection.metrics import measurements as measure_detections
-from tasks.retrieval.metrics import measurements as measure_recall
+from tasks.detection.metrics import measure as measure_detections
+from tasks.retrieval.metrics import measure as measure_recall
 from tasks.retrieval.metrics import ranks
 from tasks.segmentation.metrics import measure as measure_segmentation
 from tests.benchmarks.report import Report, arguments

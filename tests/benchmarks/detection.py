@@ -30,8 +30,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from tasks.bootstrap import Measurement, replicates, values
+from tasks.detection import metrics
 from tasks.detection.average_precision import NAMES
-from tasks.detection.metrics import checked, measurements
+from tasks.detection.metrics import checked
 from tests.benchmarks import timing
 from tests.benchmarks.report import Report, arguments
 from tests.support.detections import Detected, evaluated, loaded, scenes
@@ -50,7 +51,7 @@ def ours(data: Detected, kind: str) -> list[Measurement]:
         checked({name: record[name] for name in keep}, truth, data.categories, image=str(place))
         for place, (record, truth) in enumerate(zip(data.predictions, data.truths, strict=True))
     ]
-    return measurements(records, data.truths, data.categories, kind=kind)
+    return metrics.measure(records, data.truths, data.categories, kind=kind)
 
 
 def compare(data: Detected, kind: str, *, rounds: int, draws: int) -> dict[str, str | float]:

@@ -35,7 +35,8 @@ from backbones.multiway import Multiway
 from harness.device import autocast, device, precision
 from tasks.bootstrap import replicates
 from tasks.common.text import pad
-from tasks.retrieval.metrics import measurements, ranks
+from tasks.retrieval import metrics
+from tasks.retrieval.metrics import ranks
 from tasks.retrieval.model import DualEncoder
 from tests.benchmarks import timing
 from tests.benchmarks.report import Report, arguments, surroundings, use_threads
@@ -152,7 +153,7 @@ def score(*, images: int, texts: int, dim: int) -> Scored:
     ranked = timing.now()
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    replicates(measurements(found, owner), seed=0)
+    replicates(metrics.measure(found, owner), seed=0)
     return Scored(ranked - began, timing.now() - ranked, peak)
 
 

@@ -22,7 +22,7 @@ Usage = namedtuple("Usage", "total used free")
 
 @pytest.fixture
 def no_java(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(java, "_places", lambda: iter(()))
+    monkeypatch.setattr(java, "_programs", lambda: iter(()))
 
 
 @pytest.fixture

@@ -84,10 +84,10 @@ def test_images_that_a_results_file_leaves_out_are_no_part_of_a_subset(tmp_path:
     samples = adapter.samples(data, "val")
     part = predicted_subset(tmp_path / "r.json", adapter, samples)
     assert [sample.id for sample in part] == [str(rows[0]["image_id"])]
-    values = [
-        adapter.score(read_predictions(tmp_path / "r.json", adapter, scored), scored)[0].value
-        for scored in (part, samples)
-    ]
+    values = []
+    for scored in (part, samples):
+        records = read_predictions(tmp_path / "r.json", adapter, scored)
+        values.append(adapter.score(records, scored, labels=adapter.labels(data))[0].value)
     assert values[0] == pytest.approx(100)
     assert values[1] < 99
 
@@ -144,7 +144,7 @@ def test_held_out_questions_of_vqav2_are_known_by_their_ids() -> None:
 def test_a_run_names_its_data_before_it_starts(colours: Path, tmp_path: Path) -> None:
     def whole(**options: object) -> tuple[str, int]:
         experiment = plan("imagenet", backbone="multiway_nano", data=colours, out=tmp_path, **options)
-        return tuple(_whole(experiment, "val", experiment.samples("val")))
+        return tuple(_whole(experiment, "val", experiment.whole("val")))
 
     assert whole() == (LAYOUT, 13)
     assert whole(limit=4, dataset="Colours") == ("Colours", 13)

@@ -121,7 +121,7 @@ def test_the_best_weights_are_kept_when_asked_for(
         predict(model, *args, **options)
 
     monkeypatch.setattr(validation, "predict", seen)
-    monkeypatch.setattr(ImageNet, "score", lambda self, predictions, samples: [mean("top1", [next(scores)] * 13)])
+    monkeypatch.setattr(ImageNet, "score", lambda self, predictions, samples, **_: [mean("top1", [next(scores)] * 13)])
     (row,) = run(colours, tmp_path, "validate=1", "keep=best")
     assert [row["kept"] for row in curve(tmp_path)] == ["True", "True", "False", "False"]
     kept = final_weights(tmp_path)
@@ -152,7 +152,7 @@ def test_a_split_that_is_validated_on_and_scored_is_read_once(
 def test_a_choice_by_a_metric_without_a_value_is_told(
     colours: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ImageNet, "score", lambda self, predictions, samples: [mean("top5", [1.0] * 13)])
+    monkeypatch.setattr(ImageNet, "score", lambda self, predictions, samples, **_: [mean("top5", [1.0] * 13)])
     with pytest.raises(InputError, match="chosen by top1, which cannot be computed here"):
         run(colours, tmp_path, "validate=1", "keep=best")
 

@@ -18,7 +18,7 @@ CORNERS = 24  # of a polygon
 
 
 class Detected(NamedTuple):
-    """As `tasks.detection.metrics.measurements` takes them: truths and predictions of each image, category names."""
+    """As `tasks.detection.metrics.measure` takes them: truths and predictions of each image, category names."""
 
     truths: list[dict[str, Any]]
     predictions: list[dict[str, Any]]

@@ -86,9 +86,10 @@ def test_base_classifier_has_the_official_parameter_count() -> None:
 
 def test_training_mixes_images_and_smooths_labels(colours: Path) -> None:
     recipe = RECIPES["base"]
-    model = ADAPTER.model(small(BARE), TaskContext(root=colours, recipe=recipe))
+    context = TaskContext(root=colours, recipe=recipe, labels=ADAPTER.labels(colours))
+    model = ADAPTER.model(small(BARE), context)
     assert (model.mixup.mixup_alpha, model.mixup.cutmix_alpha, model.mixup.label_smoothing) == (0.8, 1.0, 0.1)
-    plain = ADAPTER.model(small(BARE), TaskContext(root=colours, recipe=RECIPES["giant"]))
+    plain = ADAPTER.model(small(BARE), dataclasses.replace(context, recipe=RECIPES["giant"]))
     assert plain.mixup is None
     image, label = torch.randn(4, 3, 32, 32), torch.tensor([0, 1, 2, 0])
     with torch.no_grad():

@@ -44,9 +44,12 @@ def test_an_absent_file_is_told(tmp_path: Path) -> None:
     [
         (lambda rows: rows[3].pop("cocoid"), r"dataset_coco.json, image 3 has no field 'cocoid'"),
         (lambda rows: rows[3]["sentences"][1].pop("raw"), r"image 3 has no field 'raw'"),
-        (lambda rows: rows[3]["sentences"][1].update(raw=None), r"image 3: the text of sentence 31 is None, no text"),
-        (lambda rows: rows[3].update(cocoid=501), r"has cocoid 501 twice"),
-        (lambda rows: rows[3]["sentences"][0].update(sentid=10), r"has sentid 10 twice"),
+        (
+            lambda rows: rows[3]["sentences"][1].update(raw=None),
+            r"image 3: the text of sentence 31 is None, not a text",
+        ),
+        (lambda rows: rows[3].update(cocoid=501), r"has 1 cocoid\(s\) twice: 501"),
+        (lambda rows: rows[3]["sentences"][0].update(sentid=10), r"has 1 sentid\(s\) twice: 10"),
         (lambda rows: rows.insert(2, ["x"]), r"image 2 has no field 'filename'"),
     ],
 )

@@ -32,17 +32,6 @@ def test_samples_come_back_as_they_were() -> None:
             packed[wrong]
 
 
-def test_what_all_samples_share_is_stored_once_and_what_differs_is_not_replaced() -> None:
-    packed = Packed.of(SAMPLES[:4])
-    assert list(packed.common) == ["classes"]
-    assert packed[0].inputs["classes"] is packed[1].inputs["classes"] is CLASSES
-    assert packed[2].inputs["classes"] is not CLASSES
-    assert "classes" not in packed[3].inputs
-    many = [Sample(str(n), {"classes": list(range(1000))}, None) for n in range(2)]
-    shared = [Sample(str(n), {"classes": many[0].inputs["classes"]}, None) for n in range(2)]
-    assert len(Packed.of(shared).content) < 100 < len(Packed.of(many).content)
-
-
 def test_parts_are_chosen_without_copying_the_content() -> None:
     packed = Packed.of(SAMPLES[:4])
     for part in (packed[1:3], packed.chosen([1, 2]), chosen(packed, np.array([1, 2]))):
@@ -52,8 +41,8 @@ def test_parts_are_chosen_without_copying_the_content() -> None:
     assert chosen(SAMPLES, [4, 0]) == [SAMPLES[4], SAMPLES[0]]
 
 
-def test_nothing_but_arrays_and_what_is_shared_goes_through_a_pickle() -> None:
+def test_nothing_but_arrays_goes_through_a_pickle() -> None:
     buffers: list[pickle.PickleBuffer] = []
     packed = Packed.of([Sample(str(n), {"image": f"{n}.jpg"}, {"label": n}) for n in range(1000)])
     assert len(pickle.dumps(packed, protocol=5, buffer_callback=buffers.append)) < 600
-    assert sum(buffer.raw().nbytes for buffer in buffers) == packed.content.nbytes + packed.places.nbytes
+    assert sum(buffer.raw().nbytes for buffer in buffers) == packed.content.nbytes + packed.bounds.nbytes

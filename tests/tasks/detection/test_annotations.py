@@ -2,185 +2,18 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import pytest
-
-from backbones import InputError
 from tasks.adapter import Sample
-from tasks.detection.annotations import (
-    Instances,
-    annotation_warnings,
-    bitmap,
-    read_categories,
-    read_instances,
-    usable,
-    window_bitmap,
-)
-from tests.support.instances import CATEGORIES, content, image_row, rectangle
+from tasks.detection.annotations import annotation_warnings, usable
+from tasks.detection.instances_file import Instances, read_instances
+from tests.support.instances import content, image_row, rectangle
 
 IMAGES = [image_row(5, 40, 30), image_row(2, 20, 20), image_row(9, 8, 8)]
 CODE = {"size": [30, 40], "counts": [0, 1200]}
 
 
-def annotations() -> list[dict]:
-    return [
-        rectangle(11, 5, 7, (1, 2, 10.5, 8)),
-        rectangle(12, 2, 90, (0, 0, 20, 20)),
-        rectangle(13, 5, 3, (5, 5, 20, 20)),
-    ]
-
-
-def write(path: Path, rows: list[Any], **changes: Any) -> Path:
-    path.write_text(json.dumps(content(IMAGES, rows) | changes))
-    return path
-
-
 def samples(instances: Instances) -> list[Sample]:
     return [Sample(str(image.id), {}, image.annotation) for image in instances.images]
-
-
-def test_images_and_categories_keep_the_files_order(tmp_path: Path) -> None:
-    rows = annotations()
-    rows[0] |= {"isfake": 0, "isreflected": 1}  # Objects365 has these
-    found = read_instances(write(tmp_path / "a.json", rows))
-    assert [image.id for image in found.images] == [5, 2, 9]
-    assert list(found.categories.items()) == list(CATEGORIES.items())
-    assert read_categories(tmp_path / "a.json") == found.categories
-    first, second, third = found.images
-    assert first.file == "000000000005.png"
-    assert [item["id"] for item in first.annotation["objects"]] == [11, 13]
-    assert third.annotation == {"width": 8, "height": 8, "objects": []}
-    assert second.annotation == {
-        "width": 20,
-        "height": 20,
-        "objects": [
-            {
-                "id": 12,
-                "category_id": 90,
-                "bbox": [0, 0, 20, 20],
-                "area": 400,
-                "iscrowd": 0,
-                "segmentation": [[0, 0, 20, 0, 20, 20, 0, 20]],
-            }
-        ],
-    }
-    assert first.annotation["objects"][0].keys() == second.annotation["objects"][0].keys()
-
-
-def test_a_list_of_images_has_no_objects(tmp_path: Path) -> None:
-    path = tmp_path / "info.json"
-    path.write_text(json.dumps(content(IMAGES)))
-    found = read_instances(path, labelled=False)
-    assert [image.file for image in found.images] == [row["file_name"] for row in IMAGES]
-    with pytest.raises(InputError, match="has no field 'annotations'"):
-        read_instances(path)
-
-
-def test_boxes_alone_are_a_form_of_their_own(tmp_path: Path) -> None:
-    rows = annotations()
-    for row in rows:
-        del row["segmentation"]
-    found = read_instances(write(tmp_path / "a.json", rows))
-    assert "segmentation" not in found.images[0].annotation["objects"][0]
-    rows[1]["segmentation"] = [[0, 0, 9, 0, 9, 9]]
-    with pytest.raises(InputError, match=r"a\.json: an annotation has no field 'segmentation'"):
-        read_instances(write(tmp_path / "a.json", rows))
-
-
-@pytest.mark.parametrize("name", ["id", "image_id", "category_id", "bbox", "area", "iscrowd", "segmentation"])
-def test_a_missing_field_is_told(tmp_path: Path, name: str) -> None:
-    rows = annotations()
-    del rows[2][name]
-    with pytest.raises(InputError, match=f"an annotation has no field '{name}'"):
-        read_instances(write(tmp_path / "a.json", rows))
-
-
-def test_an_object_with_an_empty_segmentation_has_no_mask(tmp_path: Path) -> None:
-    rows = annotations()
-    rows[0]["segmentation"] = []
-    images = read_instances(write(tmp_path / "a.json", rows)).images
-    first, second, _ = images
-    assert [item.get("segmentation") for item in first.annotation["objects"]] == [None, rows[2]["segmentation"]]
-    assert second.annotation["objects"][0]["segmentation"] == rows[1]["segmentation"]
-    assert images.masked.tolist() == [False, True, True]
-    assert images[1:].masked.tolist() == [True]
-
-
-@pytest.mark.parametrize("name", ["id", "file_name", "width", "height"])
-def test_a_missing_field_of_an_image_is_told(tmp_path: Path, name: str) -> None:
-    images = [dict(image) for image in IMAGES]
-    del images[1][name]
-    with pytest.raises(InputError, match=f"an image has no field '{name}'"):
-        read_instances(write(tmp_path / "a.json", [], images=images))
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"image_id": 4}, "annotation 13 is of an image that the file does not list"),
-        ({"category_id": 1}, "annotation 13 has the category 1, which is not among the file's 3 categories"),
-        ({"iscrowd": 2}, "annotation 13 has iscrowd 2"),
-        ({"bbox": [1, 2, 3]}, r"annotation 13 has the box \[1, 2, 3\], not four numbers"),
-        ({"bbox": [1, 2, 3, float("nan")]}, "annotation 13 has the box .*nan"),
-        ({"bbox": None}, "annotation 13 has the box None"),
-        ({"area": "12"}, "annotation 13 has the area '12'"),
-        ({"segmentation": None}, "annotation 13 has the segmentation None, neither polygons nor a run-length code"),
-        ({"segmentation": [[]]}, "annotation 13 has a polygon that is not x, y of three or more points"),
-        ({"segmentation": [[1, 1, 5, 1, 5, 5], [1, 2, 3, 4]]}, r"annotation 13 has a polygon .*: \[1, 2, 3, 4\]"),
-        ({"segmentation": [[1, 1, 5, 1, 5, 5, 1]]}, r"annotation 13 has a polygon"),
-        ({"segmentation": [[1, 1, 5, 1, 5, float("inf")]]}, "annotation 13 has a polygon"),
-        ({"segmentation": [["1", 1, 5, 1, 5, 2]]}, "annotation 13 has a polygon"),
-        ({"segmentation": CODE | {"size": [40, 30]}}, r"of size \[40, 30\], and its image is \[30, 40\]"),
-        ({"segmentation": CODE | {"counts": [0, 1000]}}, "of 1000 pixels, and its image has 1200"),
-        ({"segmentation": {"size": [30, 40]}}, "a run-length code without counts"),
-        ({"id": 11}, "has annotation ids twice: 11. "),
-    ],
-)
-def test_an_annotation_that_cannot_be_meant_is_told(tmp_path: Path, change: dict, message: str) -> None:
-    rows = annotations()
-    rows[2] |= change
-    with pytest.raises(InputError, match=message):
-        read_instances(write(tmp_path / "a.json", rows))
-
-
-def test_the_annotations_before_the_change_are_right(tmp_path: Path) -> None:
-    rows = annotations()
-    for segmentation in (CODE, CODE | {"counts": "0P1"}, [[1, 1, 5, 1, 5, 5]]):
-        rows[2]["segmentation"] = segmentation
-        assert read_instances(write(tmp_path / "a.json", rows)).images
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"images": [*IMAGES, IMAGES[1], IMAGES[2]]}, "has image ids twice: 2, 9. "),
-        ({"images": [IMAGES[0] | {"id": "5"}]}, "an image has the id '5', no whole number"),
-        ({"images": [IMAGES[0] | {"width": 0}]}, "image 5 has width 0 and height 30"),
-        ({"images": None}, "the field 'images' is no list"),
-        ({"categories": []}, "has no category"),
-        ({"categories": [{"id": 3, "name": "a"}] * 2}, "has category ids twice: 3"),
-        ({"categories": [{"id": 3}]}, "a category has no field 'name'"),
-        ({"annotations": [4]}, "an annotation has no field"),
-    ],
-)
-def test_a_file_that_cannot_be_meant_is_told(tmp_path: Path, changes: dict, message: str) -> None:
-    path = write(tmp_path / "a.json", [], **changes)
-    with pytest.raises(InputError, match=message):
-        read_instances(path)
-
-
-@pytest.mark.parametrize(
-    ("text", "message"), [("{", "cannot be read"), ("[]", "cannot be read: Expecting .{., an object")]
-)
-def test_what_is_no_such_file_is_told(tmp_path: Path, text: str, message: str) -> None:
-    path = tmp_path / "a.json"
-    path.write_text(text)
-    with pytest.raises(InputError, match=message):
-        read_instances(path)
-    with pytest.raises(InputError, match=r"absent\.json .* is absent"):
-        read_instances(tmp_path / "absent.json")
 
 
 def test_oddities_are_counted_with_an_example(tmp_path: Path) -> None:
@@ -194,7 +27,9 @@ def test_oddities_are_counted_with_an_example(tmp_path: Path) -> None:
         rectangle(17, 5, 7, (0, 0, 20, 20), iscrowd=1, segmentation=CODE),
         rectangle(18, 2, 7, (1, 1, 4, 4), iscrowd=1, segmentation={"size": [20, 20], "counts": [400]}),
     ]
-    found = read_instances(write(tmp_path / "a.json", rows))
+    file = tmp_path / "a.json"
+    file.write_text(json.dumps(content(IMAGES, rows)))
+    found = read_instances(file)
     told = annotation_warnings(samples(found))
     assert [(line.split(" (")[0], line.split("): ")[1]) for line in told] == [
         ("crowd annotations", "2, such as annotation 17 of image 5"),
@@ -207,45 +42,7 @@ def test_oddities_are_counted_with_an_example(tmp_path: Path) -> None:
     assert [item["id"] for item in objects if usable(item, width=40, height=30)] == [11, 15, 16]
 
 
-def test_real_annotations(truth: Path) -> None:
+def test_warnings_of_real_annotations(truth: Path) -> None:
     train = read_instances(truth / "multitask_coco" / "train2017" / "instances.json")
-    assert (len(train.images), len(train.categories)) == (128, 80)
-    assert sum(len(image.annotation["objects"]) for image in train.images) == 939
     (crowds, empty) = annotation_warnings(samples(train))
     assert (crowds.split("): ")[1][:3], empty.split("): ")[1][:2]) == ("10,", "2,")
-    val = read_instances(truth / "multitask_coco" / "val2017" / "instances.json")
-    assert sum(len(image.annotation["objects"]) for image in val.images) == 712
-    assert val.categories == train.categories
-
-
-@pytest.mark.parametrize(("height", "width"), [(7, 5), (3, 4), (14, 10), (20, 3), (1, 1)])
-def test_a_run_length_mask_is_resized_to_the_nearest_pixel(height: int, width: int) -> None:
-    import numpy as np
-    from PIL import Image
-    from pycocotools import mask
-
-    pixels = np.random.default_rng(0).integers(0, 2, (7, 5), dtype=np.uint8)
-    code = mask.encode(np.asfortranarray(pixels))
-    segmentation = {"size": code["size"], "counts": code["counts"].decode()}
-    expected = np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.NEAREST))
-    np.testing.assert_array_equal(bitmap(segmentation, height, width), expected)
-
-
-@pytest.mark.parametrize("seed", range(20))
-def test_a_mask_drawn_in_a_window_is_that_part_of_the_whole_one(seed: int) -> None:
-    """Polygons that lie inside, reach out of the picture, or lie wholly outside it, and of several parts."""
-    rng = np.random.default_rng(seed)
-    polygons = [(rng.uniform(-30, 130, (5, 2)) * rng.uniform(0.05, 1)).ravel().tolist() for _ in range(2)]
-    size, factors = (int(rng.integers(40, 160)), int(rng.integers(40, 160))), tuple(rng.uniform(0.3, 2.0, 2))
-    top, left = int(rng.integers(0, size[0] - 20)), int(rng.integers(0, size[1] - 20))
-    height, width = int(rng.integers(1, size[0] - top + 1)), int(rng.integers(1, size[1] - left + 1))
-    whole = bitmap(polygons, *size, factors)
-    window = window_bitmap(polygons, size, factors, (top, left, height, width))
-    np.testing.assert_array_equal(window, whole[top : top + height, left : left + width])
-
-
-def test_a_run_length_mask_is_cut_too() -> None:
-    code = {"size": [4, 6], "counts": [6, 2, 16]}
-    whole = bitmap(code, 8, 12, (2.0, 2.0))
-    assert whole[:, 3].sum() == 4
-    np.testing.assert_array_equal(window_bitmap(code, (8, 12), (2.0, 2.0), (3, 1, 5, 8)), whole[3:8, 1:9])

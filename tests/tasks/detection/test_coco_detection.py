@@ -32,7 +32,6 @@ def test_samples_are_images_with_their_objects(root: Path) -> None:
     first = val[0]
     assert first.inputs["image"] == ADAPTER.source(first) == "val2017/000000000029.png"
     assert (first.inputs["width"], first.inputs["height"]) == (48, 36)
-    assert first.inputs["categories"] == CATEGORIES
     assert first.annotation["width"] == 48
     assert [item["bbox"] for item in first.annotation["objects"]] == [[2, 3, 10.5, 12], [20, 8, 15, 20.25]]
     assert json.loads(json.dumps(first.annotation)) == first.annotation
@@ -43,13 +42,13 @@ def test_samples_are_images_with_their_objects(root: Path) -> None:
 
 
 def test_classes_are_the_categories_in_the_files_order(root: Path) -> None:
-    assert ADAPTER.classes(root) == [(7, "red"), (3, "green"), (90, "blue")]
+    assert list(ADAPTER.labels(root).items()) == [(7, "red"), (3, "green"), (90, "blue")]
     for split in ("val", "train"):
         (root / "annotations" / f"instances_{split}2017.json").unlink()
-        assert ADAPTER.classes(root) == list(CATEGORIES.items())
+        assert list(ADAPTER.labels(root).items()) == list(CATEGORIES.items())
     (root / "annotations" / "image_info_test-dev2017.json").unlink()
     with pytest.raises(InputError, match="No COCO annotations under"):
-        ADAPTER.classes(root)
+        ADAPTER.labels(root)
 
 
 @pytest.mark.parametrize("split", ["train", "test-dev"])
@@ -72,10 +71,11 @@ def test_images_may_lie_in_folders_below(tmp_path: Path) -> None:
 
     edit(root, "train", change)
     samples = ADAPTER.samples(root, "train")
-    context = TaskContext(root=root, recipe=changed(ADAPTER.recipes["giant_objects365"], ["image_size=32"]))
+    recipe = changed(ADAPTER.recipes["giant_objects365"], ["image_size=32"])
+    context = TaskContext(root=root, recipe=recipe, labels=CATEGORIES)
     item = ADAPTER.train_set(samples, context)[0]
     assert max(item["inputs"].shape[1:]) <= 32
-    scores = ADAPTER.score({"5": found((2, 2, 9, 9), masks=[code(20, 20, (2, 2, 9, 9))])}, samples)
+    scores = ADAPTER.score({"5": found((2, 2, 9, 9), masks=[code(20, 20, (2, 2, 9, 9))])}, samples, labels=CATEGORIES)
     assert next(m for m in scores if m.metric == "box_AP").value == pytest.approx(100)
     assert "no masks" in next(m for m in scores if m.metric == "mask_AP").unavailable
 
@@ -125,7 +125,7 @@ def test_images_without_an_object_to_learn_are_left_out_of_training(root: Path) 
         whole["annotations"][2]["iscrowd"] = 1
         del whole["annotations"][3]
 
-    context = TaskContext(root=root, recipe=ADAPTER.recipes["nano"])
+    context = TaskContext(root=root, recipe=ADAPTER.recipes["nano"], labels=CATEGORIES)
     assert len(ADAPTER.train_set(ADAPTER.samples(root, "train"), context)) == 6
     edit(root, "train", change)
     samples = ADAPTER.samples(root, "train")
@@ -140,17 +140,17 @@ def test_images_without_an_object_to_learn_are_left_out_of_training(root: Path) 
 def test_masks_are_not_learnt_from_objects_without_one(root: Path) -> None:
     edit(root, "train", lambda whole: whole["annotations"][3].update(segmentation=[]))
     samples = ADAPTER.samples(root, "train")
-    context = TaskContext(root=root, recipe=ADAPTER.recipes["nano"])
+    context = TaskContext(root=root, recipe=ADAPTER.recipes["nano"], labels=CATEGORIES)
     with pytest.raises(InputError, match=r"no masks, for 1 of 6 objects.* --set masks=false"):
         ADAPTER.train_set(samples, context)
-    boxes = TaskContext(root=root, recipe=replace(context.recipe, masks=False))
+    boxes = replace(context, recipe=replace(context.recipe, masks=False))
     assert len(ADAPTER.train_set(samples, boxes)) == 6
 
 
 @pytest.mark.slow
 def test_perfect_predictions_score_in_full(root: Path, tmp_path: Path) -> None:
     samples = ADAPTER.samples(root, "val")
-    scores = {m.metric: m.value for m in ADAPTER.score(perfect(samples), samples) if not m.of}
+    scores = {m.metric: m.value for m in ADAPTER.score(perfect(samples), samples, labels=CATEGORIES) if not m.of}
     assert set(scores) == {metric.name for metric in ADAPTER.metrics}
     assert scores["box_AP"] == scores["box_AR100"] == pytest.approx(100)
     assert scores["mask_AP50"] == pytest.approx(100)
@@ -167,7 +167,7 @@ def test_equal_scores_go_by_rising_image_id(tmp_path: Path) -> None:
     """As in pycocotools: the right detection of image 3 comes before the wrong one of image 8, the file's first."""
     root = write(tmp_path / "coco", "val", [(8, 20, 20), (3, 20, 20)], [rectangle(1, 3, 7, (2, 2, 9, 9))])
     samples = ADAPTER.samples(root, "val")
-    scores = ADAPTER.score({"8": found((2, 2, 9, 9)), "3": found((2, 2, 9, 9))}, samples)
+    scores = ADAPTER.score({"8": found((2, 2, 9, 9)), "3": found((2, 2, 9, 9))}, samples, labels=CATEGORIES)
     assert scores[0].value == pytest.approx(100)
 
 
@@ -198,8 +198,8 @@ def test_real_photographs(truth: Path, tmp_path: Path) -> None:
     wrong = [finding.text for finding in findings if not finding.ok]
     assert wrong == []
     train, val = ADAPTER.samples(root, "train"), ADAPTER.samples(root, "val")
-    assert (len(train), len(val), len(ADAPTER.classes(root))) == (128, 100, 80)
-    context = TaskContext(root=root, recipe=ADAPTER.recipes["nano"])
+    assert (len(train), len(val), len(ADAPTER.labels(root))) == (128, 100, 80)
+    context = TaskContext(root=root, recipe=ADAPTER.recipes["nano"], labels=ADAPTER.labels(root))
     assert len(ADAPTER.train_set(train, context)) == 126
     item = ADAPTER.eval_set(val, context)[0]
     assert max(item["inputs"].shape[1:]) == 256

@@ -28,12 +28,12 @@ PLACES = {number: place for place, number in enumerate(CATEGORIES)}
 def drawn(root: Path, width: int, height: int, objects: list[dict]) -> Sample:
     """A painted image with its annotation."""
     paint(root / "image.png", width, height, [item for item in objects if not item["iscrowd"]])
-    inputs = {"image": "image.png", "width": width, "height": height, "categories": CATEGORIES}
+    inputs = {"image": "image.png", "width": width, "height": height}
     return Sample("17", inputs, {"width": width, "height": height, "objects": objects})
 
 
 def train_item(sample: Sample, root: Path, seed: int, **changes: Any) -> dict[str, Any]:
-    items = DetectionTrainSet([sample], root=root, recipe=dataclasses.replace(RECIPE, **changes))
+    items = DetectionTrainSet([sample], root=root, recipe=dataclasses.replace(RECIPE, **changes), categories=CATEGORIES)
     random.seed(seed)
     np.random.seed(seed)
     return items[0]
@@ -164,7 +164,7 @@ def test_a_recipe_without_masks_needs_none(tmp_path: Path) -> None:
     assert "masks" not in item["data_samples"].gt_instances
     assert item["data_samples"].gt_instances.labels.tolist() == [PLACES[3]]
     with pytest.raises(InputError, match=r"boxes but no masks, .* --set masks=false"):
-        ADAPTER.train_set([sample], TaskContext(root=tmp_path, recipe=RECIPE))
+        ADAPTER.train_set([sample], TaskContext(root=tmp_path, recipe=RECIPE, labels=CATEGORIES))
 
 
 @pytest.mark.parametrize("size", [(1, 1), (20_000, 40), (40, 20_000)])
@@ -224,7 +224,7 @@ def test_views_of_several_sizes(tmp_path: Path) -> None:
 
 def test_a_batch_has_images_of_several_sizes(tmp_path: Path) -> None:
     sample = drawn(tmp_path, 90, 60, [rectangle(1, 17, 7, (10, 5, 40, 30))])
-    items = DetectionTrainSet([sample], root=tmp_path, recipe=RECIPE)
+    items = DetectionTrainSet([sample], root=tmp_path, recipe=RECIPE, categories=CATEGORIES)
     batch = items.collate([items[0], items[0]])
     assert [image.shape[0] for image in batch["inputs"]] == [3, 3]
     assert [type(one).__name__ for one in batch["data_samples"]] == ["DetDataSample"] * 2
@@ -236,7 +236,7 @@ def test_mmdets_preprocessor_takes_a_batch(tmp_path: Path) -> None:
     from mmdet.models.utils import unpack_gt_instances
 
     sample = drawn(tmp_path, 90, 60, [rectangle(1, 17, 7, (10, 5, 40, 30))])
-    items = DetectionTrainSet([sample], root=tmp_path, recipe=RECIPE)
+    items = DetectionTrainSet([sample], root=tmp_path, recipe=RECIPE, categories=CATEGORIES)
     preprocess = DetDataPreprocessor(mean=[0, 0, 0], std=[1, 1, 1], pad_mask=True, pad_size_divisor=64)
     batch = preprocess(items.collate([items[0], items[0]]), training=True)
     assert batch["inputs"].shape == (2, 3, 64, 64)
@@ -250,9 +250,13 @@ def test_mmdets_preprocessor_takes_a_batch(tmp_path: Path) -> None:
 def test_images_that_do_not_fit_the_annotations_are_told(tmp_path: Path) -> None:
     sample = drawn(tmp_path, 90, 60, [rectangle(1, 17, 7, (10, 5, 40, 30))])
     Image.new("RGB", (60, 90)).save(tmp_path / "image.png")
-    for items in (DetectionTrainSet, DetectionEvalSet):
+    options = {"root": tmp_path, "recipe": RECIPE}
+    for dataset in (
+        DetectionTrainSet([sample], categories=CATEGORIES, **options),
+        DetectionEvalSet([sample], **options),
+    ):
         with pytest.raises(InputError, match=r"image\.png has 90 × 60 pixels .* annotations say 60 × 90"):
-            items([sample], root=tmp_path, recipe=RECIPE)[0]
+            dataset[0]
     (tmp_path / "image.png").unlink()
     with pytest.raises(InputError, match=r"image\.png is named in the annotations but absent"):
         DetectionEvalSet([sample], root=tmp_path, recipe=RECIPE)[0]
@@ -270,7 +274,7 @@ def test_real_photographs(truth: Path) -> None:
         size = {name: image[name] for name in ("width", "height")}
         samples.append(Sample(str(image["id"]), inputs | size, size | {"objects": objects}))
     recipe = dataclasses.replace(RECIPE, image_size=320, scale_jitter=(0.8, 1.6))
-    items = DetectionTrainSet(samples, root=source, recipe=recipe)
+    items = DetectionTrainSet(samples, root=source, recipe=recipe, categories=CATEGORIES)
     np.random.seed(0)
     large = 0
     for index in range(len(samples)):

@@ -203,7 +203,7 @@ def test_anchors_are_matched_some_objects_at_a_time(monkeypatch: pytest.MonkeyPa
     objects = InstanceData(bboxes=boxes[:40], labels=torch.arange(40) % 3)
     matcher = Matcher(positive=0.7, negative=0.3, low_quality=True)
     whole = matcher.assign(proposals, objects)
-    monkeypatch.setattr(detectron2_heads, "OVERLAPS_AT_ONCE", 260 * 7)
+    monkeypatch.setattr(detectron2_heads, "MAX_OVERLAPS", 260 * 7)
     parts = matcher.assign(proposals, objects)
     assert {-1, 0} < set(whole.gt_inds.tolist())
     for name in ("gt_inds", "max_overlaps", "labels"):

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tasks.detection.annotations import read_instances
+from tasks.detection.annotations import DetectionSamples, with_objects
 from tasks.detection.instance_columns import AnnotatedImages
-from tasks.detection.samples import DetectionSamples, with_objects
+from tasks.detection.instances_file import read_instances
 from tests.support.instances import content, image_row, rectangle
 
 SIZE = (640, 480)
@@ -86,7 +86,7 @@ def test_parts_have_the_objects_of_their_images(tmp_path: Path) -> None:
     assert part.boxes is images.boxes
     assert [[item["id"] for item in image.annotation["objects"]] for image in part] == [[0, 4], [1, 2]]
     assert list(part) == [images[2], images[0]]
-    samples = DetectionSamples(images, "val2017", {3: "a"}, True)
+    samples = DetectionSamples(images, "val2017", True)
     assert list(with_objects(samples)) == list(with_objects(list(samples))) == [samples[0], samples[2]]
 
 

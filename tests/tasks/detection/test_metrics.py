@@ -14,7 +14,7 @@ from backbones.errors import InputError
 from tasks.bootstrap import Measurement, estimates, replicates, values
 from tasks.detection.average_precision import NAMES, AveragePrecision
 from tasks.detection.matching import match
-from tasks.detection.metrics import checked, measurements
+from tasks.detection.metrics import checked, measure
 from tests.conftest import REPOSITORY
 from tests.support.detections import Detected, evaluated, loaded, scenes
 
@@ -29,7 +29,7 @@ def coarse(seed: int) -> Detected:
 
 
 def measured(data: Detected, kind: str) -> list[Measurement]:
-    return measurements(data.predictions, data.truths, data.categories, kind=kind)
+    return measure(data.predictions, data.truths, data.categories, kind=kind)
 
 
 def fractions(found: list[Measurement]) -> np.ndarray:
@@ -133,7 +133,7 @@ def test_published_numbers(truth: Path, kind: str) -> None:
         checked(record, truths[image], categories, image=str(image))
         for image, record in zip(truths, records, strict=True)
     ]
-    found = measurements(predictions, list(truths.values()), categories, kind=kind)
+    found = measure(predictions, list(truths.values()), categories, kind=kind)
     printed = {name: f"{one.value / 100:.3f}" for name, one in zip(NAMES, found, strict=False)}
     assert printed == case["expected"]
 
@@ -260,7 +260,7 @@ def test_metrics_share_their_draws(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_matches_do_not_depend_on_how_many_are_made_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     data = coarse(0)
     whole = match(data.predictions, data.truths, list(data.categories), kind="box")
-    monkeypatch.setattr("tasks.detection.matching._BLOCK", 3)
+    monkeypatch.setattr("tasks.detection.matching._BLOCK_PAIRS", 3)
     parts = match(data.predictions, data.truths, list(data.categories), kind="box")
     assert whole.matched.any()
     assert all(np.array_equal(a, b) for a, b in zip(vars(whole).values(), vars(parts).values(), strict=True))
@@ -293,7 +293,7 @@ def test_a_record_may_lack_boxes_or_masks_or_detections() -> None:
     assert set(checked(record(boxes=None), TRUTH, {1, 90}, image="7")) == {"scores", "labels", "masks"}
     empty = checked({"boxes": [], "scores": [], "labels": [], "masks": []}, TRUTH, {1}, image="7")
     assert empty["boxes"].shape == (0, 4)
-    assert measurements([empty], [TRUTH | {"objects": []}], {1: "thing"}, kind="mask")[0].unavailable
+    assert measure([empty], [TRUTH | {"objects": []}], {1: "thing"}, kind="mask")[0].unavailable
 
 
 @pytest.mark.parametrize(
@@ -304,8 +304,8 @@ def test_a_record_may_lack_boxes_or_masks_or_detections() -> None:
         ({"scores": [0.5, float("nan")]}, "1 of 2 numbers in 'scores' that are not finite, such as nan"),
         ({"scores": [0.5]}, r"scores \[1\] and labels \[2\]"),
         ({"scores": [[0.5, 0.5]], "labels": [1]}, r"scores \[1, 2\] and labels \[1\]"),
-        ({"labels": [1, 3]}, "label 3, which is no category id"),
-        ({"labels": [1, 1.5]}, "label 1.5, which is no category id"),
+        ({"labels": [1, 3]}, "label 3, which is not a category id"),
+        ({"labels": [1, 1.5]}, "label 1.5, which is not a category id"),
         ({"boxes": [[1, 2, 3, float("inf")]] * 2}, "2 of 8 numbers in 'boxes'"),
         ({"boxes": [[1, 2, 3, 4, 5]] * 2}, r"2 scores and boxes \[2, 5\]"),
         ({"boxes": [[1, 2, 3, 4]] * 3}, r"2 scores and boxes \[3, 4\]"),
@@ -314,11 +314,11 @@ def test_a_record_may_lack_boxes_or_masks_or_detections() -> None:
         ({"boxes": None, "masks": None}, "neither boxes nor masks"),
         ({"masks": []}, "2 scores and 0 masks"),
         ({"masks": 5}, "2 scores and masks 5"),
-        ({"masks": ["mask", "mask"]}, "a mask 0 that is no compressed RLE object"),
-        ({"masks": [{"size": [20, 30], "counts": [600]}] * 2}, "a mask 0 that is no compressed RLE object"),
+        ({"masks": ["mask", "mask"]}, "a mask 0 that is not a compressed RLE object"),
+        ({"masks": [{"size": [20, 30], "counts": [600]}] * 2}, "a mask 0 that is not a compressed RLE object"),
         ({"masks": [{"size": [30, 20], "counts": "lb0"}] * 2}, r"size \[30, 20\], and the image has \[20, 30\]"),
         ({"masks": [{"size": None, "counts": "lb0"}] * 2}, "size None"),
-        ({"masks": [{"counts": "lb0"}] * 2}, "a mask 0 that is no compressed RLE object"),
+        ({"masks": [{"counts": "lb0"}] * 2}, "a mask 0 that is not a compressed RLE object"),
         ({"masks": [{"size": [20, 30], "counts": "lb0"}] * 2}, "counts are broken: .* exceed the mask"),
         ({"masks": [{"size": [20, 30], "counts": "o"}] * 2}, "counts are broken"),
     ],

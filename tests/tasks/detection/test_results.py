@@ -20,11 +20,12 @@ from backbones import InputError, UsageError
 from harness.cli import main
 from harness.predictions import PredictionWriter
 from tests.support.detections import evaluated
-from tests.support.instances import by_metric, code, edit, entries, folder, found, perfect
+from tests.support.instances import CATEGORIES, by_metric, code, edit, entries, folder, found, perfect
 
 pytestmark = pytest.mark.usefixtures("few_draws")
 
 ADAPTER = tasks.get("coco_detection")
+OURS = {"split": "test-dev", "name": "ours", "labels": CATEGORIES}
 
 
 @pytest.fixture
@@ -154,7 +155,7 @@ def test_a_mask_that_is_no_code_is_told(root: Path, tmp_path: Path, segmentation
     ("content", "message"),
     [
         ({"annotations": []}, "is not a list of"),
-        ([5], r"entry 0 \(from 0\) is no JSON object"),
+        ([5], r"entry 0 \(from 0\) is not a JSON object"),
         ([{"image_id": 29, "category_id": 7, "score": 1}], "entry 0 .* has neither 'bbox' nor 'segmentation'"),
     ],
 )
@@ -177,7 +178,7 @@ def test_records_of_different_kinds_are_told(root: Path, change: Callable, messa
     records = perfect(samples)
     change(records["28"])
     with pytest.raises(InputError, match=message):
-        ADAPTER.score(records, samples)
+        ADAPTER.score(records, samples, labels=CATEGORIES)
 
 
 @pytest.mark.parametrize(
@@ -194,7 +195,7 @@ def test_a_record_that_cannot_be_scored_is_told_with_its_image(root: Path, chang
     records = perfect(samples)
     records["28"] |= change
     with pytest.raises(InputError, match="prediction of image 28"):
-        ADAPTER.score(records, samples)
+        ADAPTER.score(records, samples, labels=CATEGORIES)
     test = ADAPTER.samples(root, "test-dev")
     own = {"40": found((1, 1, 2, 2)), "41": found((1, 1, 2, 2), (3, 3, 4, 4))}
     if "masks" in change:
@@ -202,7 +203,7 @@ def test_a_record_that_cannot_be_scored_is_told_with_its_image(root: Path, chang
     else:
         own["41"] |= change
     with pytest.raises(InputError, match="prediction of image 41"):
-        ADAPTER.submission(own, test, split="test-dev", name="ours")
+        ADAPTER.submission(own, test, **OURS)
 
 
 def content(file: Any) -> tuple[str, list[dict]]:
@@ -217,7 +218,7 @@ def test_the_servers_files(root: Path) -> None:
     one = found((-3, 4.04, 8, 5), (20, 20, 40, 40), score=0.123456789)
     one["masks"] = [code(32, 24, (0, 4, 5, 5)), code(32, 24, (20, 20, 12, 4)) | {"counts": b"P`0"}]
     one["scores"][1] = 0.75
-    files = ADAPTER.submission({"40": one, "41": found(masks=[])}, samples, split="test-dev", name="ours")
+    files = ADAPTER.submission({"40": one, "41": found(masks=[])}, samples, **OURS)
     assert [file.filename for file in files] == [
         "detections_test-dev2017_ours-boxes_results.zip",
         "detections_test-dev2017_ours-masks_results.zip",
@@ -239,7 +240,7 @@ def test_the_servers_files(root: Path) -> None:
 
 def test_the_official_tool_reads_the_servers_file(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     samples = ADAPTER.samples(root, "test-dev")
-    (file,) = ADAPTER.submission({"40": found((1, 2, 3, 4)), "41": found()}, samples, split="test-dev", name="ours")
+    (file,) = ADAPTER.submission({"40": found((1, 2, 3, 4)), "41": found()}, samples, **OURS)
     (tmp_path / "results.json").write_text(json.dumps(content(file)[1]))
     images = COCO(str(root / "annotations" / "image_info_test-dev2017.json"))
     assert len(images.loadRes(str(tmp_path / "results.json")).anns) == 1
@@ -249,10 +250,10 @@ def test_a_server_counts_the_hundred_best_of_an_image(root: Path) -> None:
     samples = ADAPTER.samples(root, "test-dev")
     many = found(*[(n / 10, 1, 2, 2) for n in range(130)])
     many["scores"] = np.random.default_rng(0).permutation(130) / 130
-    (file,) = ADAPTER.submission({"40": many, "41": found()}, samples, split="test-dev", name="ours")
+    (file,) = ADAPTER.submission({"40": many, "41": found()}, samples, **OURS)
     scores = [entry["score"] for entry in content(file)[1]]
     assert scores == pytest.approx([n / 130 for n in range(129, 29, -1)], rel=1e-5)
-    (file,) = ADAPTER.submission({"40": found(), "41": found()}, samples, split="test-dev", name="ours")
+    (file,) = ADAPTER.submission({"40": found(), "41": found()}, samples, **OURS)
     assert content(file)[1] == []
 
 
@@ -269,5 +270,5 @@ def test_submits_two_files(root: Path, tmp_path: Path, capsys: pytest.CaptureFix
         file = f"detections_test-dev2017_ours-{part}_results.zip"
         assert (tmp_path / "there" / file).is_file()
         assert file in shown.replace("\n", "")
-    with pytest.raises(UsageError, match="annotations of val are public"):
+    with pytest.raises(UsageError, match="The truth of val is public"):
         ADAPTER.submission({}, [], split="val", name="ours")

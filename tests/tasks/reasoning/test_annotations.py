@@ -55,7 +55,7 @@ def test_wrong_annotations_are_told(folder: Path) -> None:
     with pytest.raises(InputError, match="dev-0-0-0 is 'Maybe'"):
         ADAPTER.samples(folder, "dev")
     file.write_text(good + good.splitlines()[0])
-    with pytest.raises(InputError, match="identifier dev-0-0-0 twice"):
+    with pytest.raises(InputError, match=r"1 identifier\(s\) twice: dev-0-0-0"):
         ADAPTER.samples(folder, "dev")
     file.unlink()
     with pytest.raises(InputError, match="clone lil-lab/nlvr"):

@@ -213,9 +213,9 @@ def test_a_split_without_images_and_a_folder_without_annotations_are_told(root: 
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ({"text_segment": None}, "line 4: text_segment is 'None', no list of token ids"),
+        ({"text_segment": None}, "line 4: text_segment is 'None', not a list of token ids"),
         ({"text_segment": ["a"]}, "line 4: text_segment is"),
-        ({"image_id": [1]}, r"line 4: image_id is '\[1\]', no number"),
+        ({"image_id": [1]}, r"line 4: image_id is '\[1\]', not a number"),
         ({"image_path": "val2014/other.jpg"}, r"line 4: image_id 1 is val2014/other.jpg here and val2014/.*505.jpg"),
         ({"image_id": 77}, r"COCO_val2014_000000000505.jpg has more than one image_id"),
     ],

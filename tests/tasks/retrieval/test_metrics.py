@@ -6,7 +6,7 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from tasks.retrieval.metrics import CUTOFFS, Places, measurements, ranks
+from tasks.retrieval.metrics import CUTOFFS, Places, measure, ranks
 
 
 def features(images: int, texts: int, dim: int = 24, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -104,7 +104,7 @@ def test_ties_are_worth_what_the_first_k_are_worth_on_average(kind: str) -> None
         images, texts = images[np.arange(24) % 4], texts[np.arange(80) % 4]
     rng = np.random.default_rng(0)
     orders = [by_order(images, texts, owner, rng) for _ in range(1000)]
-    for measured in measurements(ranks(images, texts, owner), owner):
+    for measured in measure(ranks(images, texts, owner), owner):
         if measured.metric.startswith("mean"):
             continue
         drawn = np.array([order[measured.metric] for order in orders])
@@ -116,7 +116,7 @@ def test_features_that_are_all_the_same_score_chance() -> None:
     count, of_each = 200, 5
     same = np.ones((count, 8), np.float32)
     owner = np.repeat(np.arange(count), of_each)
-    values = {m.metric: m.value for m in measurements(ranks(same, np.ones((len(owner), 8), np.float32), owner), owner)}
+    values = {m.metric: m.value for m in measure(ranks(same, np.ones((len(owner), 8), np.float32), owner), owner)}
     for k in CUTOFFS:
         assert values[f"t2i_R{k}"] == pytest.approx(100 * k / count)
         missed = math.comb(len(owner) - of_each, k) / math.comb(len(owner), k)
@@ -131,7 +131,7 @@ def test_duplicate_captions_lower_the_recall_of_a_perfect_model(copies: int) -> 
     for number in range(40):
         group = number // copies * copies
         texts[number, group : group + copies] = 1  # nearest to all images that it fits
-    values = {m.metric: m.value for m in measurements(ranks(images, texts, np.arange(40)), np.arange(40))}
+    values = {m.metric: m.value for m in measure(ranks(images, texts, np.arange(40)), np.arange(40))}
     assert values["i2t_R1"] == pytest.approx(100 / copies)
     assert values["t2i_R1"] == pytest.approx(100 / copies)
     assert values["i2t_R5"] == values["t2i_R5"] == 100
@@ -148,7 +148,7 @@ def test_an_image_is_found_by_any_of_its_texts() -> None:
 def test_recalls_and_their_means() -> None:
     images, texts, owner = features(40, 150)
     found = ranks(images, texts, owner)
-    values = {measured.metric: measured for measured in measurements(found, owner)}
+    values = {measured.metric: measured for measured in measure(found, owner)}
     names = [f"{direction}_R{k}" for direction in ("i2t", "t2i") for k in (1, 5, 10)]
     assert list(values) == ["mean_R1", *names, "mean_recall"]
     assert values["i2t_R5"].value == pytest.approx(100 * np.mean(found.images.above <= 4))
@@ -162,7 +162,7 @@ def test_recalls_and_their_means() -> None:
 def test_an_image_counts_with_its_texts() -> None:
     images, texts, owner = features(40, 150)
     found = ranks(images, texts, owner)
-    values = {measured.metric: measured for measured in measurements(found, owner)}
+    values = {measured.metric: measured for measured in measure(found, owner)}
     weights = np.zeros(40)
     weights[[3, 8]] = 1, 2
     assert values["i2t_R1"].at(weights) == pytest.approx(

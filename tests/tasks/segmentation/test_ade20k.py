@@ -27,6 +27,7 @@ from tests.support.photographs import parsed_scenes
 pytestmark = pytest.mark.usefixtures("few_draws")
 
 ADAPTER = tasks.get("ade20k")
+CLASSES = ("sky", "tree", "road")  # of `folder`: the first of each one's names
 
 
 @pytest.fixture
@@ -36,7 +37,7 @@ def folder(tmp_path: Path) -> Path:
 
 def truths(samples: list[Sample]) -> dict[str, dict]:
     """Predictions that are the label maps."""
-    return {s.id: {"labels": np.fromfile(s.inputs["map"], np.uint8)} for s in samples}
+    return {s.id: {"png": np.fromfile(s.inputs["map"], np.uint8)} for s in samples}
 
 
 def label_of(sample: Sample) -> np.ndarray:
@@ -44,7 +45,7 @@ def label_of(sample: Sample) -> np.ndarray:
 
 
 def context(root: Path) -> TaskContext:
-    return TaskContext(root=root, recipe=RECIPES["nano"])
+    return TaskContext(root=root, recipe=RECIPES["nano"], labels=ADAPTER.labels(root))
 
 
 # Scores
@@ -96,27 +97,25 @@ def test_annotations_alone_are_enough_to_score(folder: Path, tmp_path: Path) -> 
 
 def test_maps_that_number_the_classes_from_0_are_refused(folder: Path) -> None:
     samples = ADAPTER.samples(folder, "val")
-    below = {s.id: {"labels": png(np.maximum(label_of(s), 1) - np.uint8(1))} for s in samples}
+    below = {s.id: {"png": png(np.maximum(label_of(s), 1) - np.uint8(1))} for s in samples}
     fits = sum(int((label_of(sample) > 1).sum()) for sample in samples)
     with pytest.raises(InputError, match=rf"from 0: .* 0 are right as they are, and {fits:,} with 1 added.*add 1"):
-        ADAPTER.score(below, samples)
+        ADAPTER.score(below, samples, labels=CLASSES)
 
 
 def test_maps_with_pixels_of_no_class_are_scored(folder: Path) -> None:
     """Of right pixels half are taken away; and a map without any class is wrong everywhere, which says nothing."""
     samples = ADAPTER.samples(folder, "val")
-    half = {
-        s.id: {"labels": png(label_of(s) * (np.arange(SIZE[1]) % 2 > 0)[:, None].astype(np.uint8))} for s in samples
-    }
-    accuracy = {m.metric: m.value for m in ADAPTER.score(half, samples)}["aAcc"]
+    half = {s.id: {"png": png(label_of(s) * (np.arange(SIZE[1]) % 2 > 0)[:, None].astype(np.uint8))} for s in samples}
+    accuracy = {m.metric: m.value for m in ADAPTER.score(half, samples, labels=CLASSES)}["aAcc"]
     assert 40 < accuracy < 60
-    none = {s.id: {"labels": png(np.zeros_like(label_of(s)))} for s in samples}
-    assert ADAPTER.score(none, samples)[0].value == 0
+    none = {s.id: {"png": png(np.zeros_like(label_of(s)))} for s in samples}
+    assert ADAPTER.score(none, samples, labels=CLASSES)[0].value == 0
 
 
 def test_every_class_has_its_iou(folder: Path) -> None:
     samples = ADAPTER.samples(folder, "val")
-    found = ADAPTER.score(truths(samples), samples)
+    found = ADAPTER.score(truths(samples), samples, labels=CLASSES)
     assert [(m.metric, m.of, round(m.value)) for m in found] == [
         ("mIoU", "", 100),
         ("mIoU_all_classes", "", 100),
@@ -129,13 +128,19 @@ def test_every_class_has_its_iou(folder: Path) -> None:
     assert {m.metric for m in found} == {metric.name for metric in ADAPTER.metrics}
 
 
+def test_records_of_older_files_have_the_map_under_labels(folder: Path) -> None:
+    samples = ADAPTER.samples(folder, "val")
+    old = {name: {"labels": record["png"]} for name, record in truths(samples).items()}
+    assert ADAPTER.score(old, samples, labels=CLASSES)[0].value == 100
+
+
 @pytest.mark.slow
 def test_predictions_come_back_from_our_file_from_a_folder_and_from_a_zip(folder: Path, tmp_path: Path) -> None:
     samples = ADAPTER.samples(folder, "val")
     rng = np.random.default_rng(1)
     predicted = {s.id: rng.integers(1, 4, label_of(s).shape, dtype=np.uint8) for s in samples}
     writer = PredictionWriter(tmp_path / "parts", rank=0)
-    writer.append({"id": name, "labels": png(ids)} for name, ids in predicted.items())
+    writer.append({"id": name, "png": png(ids)} for name, ids in predicted.items())
     writer.close()
     for name, ids in predicted.items():
         save(tmp_path / "maps" / f"{name}.png", ids)
@@ -166,11 +171,11 @@ def test_maps_may_have_a_palette_sixteen_bits_or_one(folder: Path, form: Callabl
     save(file, ids)
     content = form(ids)
     assert Image.open(io.BytesIO(content.tobytes())).mode == mode
-    predictions = truths(samples) | {samples[0].id: {"labels": content}}
-    assert ADAPTER.score(predictions, samples)[0].value == 100
+    predictions = truths(samples) | {samples[0].id: {"png": content}}
+    assert ADAPTER.score(predictions, samples, labels=CLASSES)[0].value == 100
     file.write_bytes(content.tobytes())
-    predictions[samples[0].id] = {"labels": png(ids)}
-    assert ADAPTER.score(predictions, samples)[0].value == 100
+    predictions[samples[0].id] = {"png": png(ids)}
+    assert ADAPTER.score(predictions, samples, labels=CLASSES)[0].value == 100
 
 
 WHITE = np.full((SIZE[1], SIZE[0], 3), 255, np.uint8)
@@ -187,16 +192,16 @@ WHITE = np.full((SIZE[1], SIZE[0], 3), 255, np.uint8)
         (png(WHITE, "LA"), r"is in colours \(PIL mode LA\)"),
         (png(WHITE[..., 0])[:50], r"cannot be decoded \(.*Replace it with the original"),
         (np.arange(9, dtype=np.uint8), r"is not a PNG file"),
-        (np.zeros((SIZE[1], SIZE[0]), np.uint8), r"has no bytes of a PNG map under 'labels'"),
-        (None, r"has no bytes of a PNG map under 'labels' \(found: None\)"),
+        (np.zeros((SIZE[1], SIZE[0]), np.uint8), r"has no bytes of a PNG map under 'png'"),
+        (None, r"has no bytes of a PNG map under 'png' \(found: None\)"),
         ([137, 80], r"has no bytes of a PNG map"),
     ],
 )
 def test_a_prediction_that_is_no_map_of_the_image_is_told(folder: Path, labels: object, message: str) -> None:
     samples = ADAPTER.samples(folder, "val")
-    predictions = truths(samples) | {samples[0].id: {"labels": labels}}
+    predictions = truths(samples) | {samples[0].id: {"png": labels}}
     with pytest.raises(InputError, match=rf"The prediction of ADE_val_00000001 ({message})"):
-        ADAPTER.score(predictions, samples)
+        ADAPTER.score(predictions, samples, labels=CLASSES)
 
 
 @pytest.mark.parametrize(
@@ -215,7 +220,7 @@ def test_a_label_map_that_is_none_is_told(folder: Path, pixels: np.ndarray | Non
     else:
         save(file, pixels)
     with pytest.raises(InputError, match=rf"Label map .*ADE_val_00000001.png {message}"):
-        ADAPTER.score(predictions, samples)
+        ADAPTER.score(predictions, samples, labels=CLASSES)
 
 
 # Submission
@@ -224,10 +229,10 @@ def test_a_label_map_that_is_none_is_told(folder: Path, pixels: np.ndarray | Non
 def test_submission_is_a_zip_of_maps_in_the_images_sizes(folder: Path, tmp_path: Path) -> None:
     samples = ADAPTER.samples(folder, "test")
     maps = {s.id: np.full((9, 7 + number), number + 1, np.uint8) for number, s in enumerate(samples)}
-    predictions = {name: {"labels": png_with_palette(ids)} for name, ids in maps.items()}
-    (found,) = ADAPTER.submission(predictions, samples, split="test", name="ours")
+    predictions = {name: {"png": png_with_palette(ids)} for name, ids in maps.items()}
+    (found,) = ADAPTER.submission(predictions, samples, split="test", name="ours", labels=CLASSES)
     assert found.filename == "ade20k_test_ours.zip"
-    assert [found] == ADAPTER.submission(predictions, samples, split="test", name="ours")
+    assert [found] == ADAPTER.submission(predictions, samples, split="test", name="ours", labels=CLASSES)
     (tmp_path / found.filename).write_bytes(found.content)
     with zipfile.ZipFile(tmp_path / found.filename) as archive:
         assert archive.namelist() == ["ADE_test_00000001.png", "ADE_test_00000002.png"]
@@ -237,11 +242,11 @@ def test_submission_is_a_zip_of_maps_in_the_images_sizes(folder: Path, tmp_path:
             assert (np.asarray(image) == ids).all()
     back = ADAPTER.read_official(tmp_path / found.filename)
     assert [record["id"] for record in back] == [s.id for s in samples]
-    predictions[samples[1].id] = {"labels": png(np.ones((8, 9), np.uint8))}
+    predictions[samples[1].id] = {"png": png(np.ones((8, 9), np.uint8))}
     with pytest.raises(InputError, match=r"ADE_test_00000002 is 9 × 8 pixels, and image .* is 8 × 9"):
-        ADAPTER.submission(predictions, samples, split="test", name="ours")
+        ADAPTER.submission(predictions, samples, split="test", name="ours", labels=CLASSES)
     samples = ADAPTER.samples(folder, "val")
-    with pytest.raises(UsageError, match="The label maps of val are public"):
+    with pytest.raises(UsageError, match="The truth of val is public"):
         ADAPTER.submission(truths(samples), samples, split="val", name="ours")
 
 
@@ -261,11 +266,11 @@ def test_an_image_of_one_pixel_goes_all_the_way(folder: Path) -> None:
     assert set(trained["data_samples"].gt_sem_seg.data.unique().tolist()) == {0}
     shown = ADAPTER.eval_set(samples, context(folder))[len(samples) - 1]
     assert shown["data_samples"].ori_shape == (1, 1)
-    assert ADAPTER.score(truths(samples), samples)[0].value == 100
+    assert ADAPTER.score(truths(samples), samples, labels=CLASSES)[0].value == 100
     samples = ADAPTER.samples(folder, "test")
-    predictions = {s.id: {"labels": png(np.ones((9, 7 + number), np.uint8))} for number, s in enumerate(samples[:2])}
-    predictions[samples[2].id] = {"labels": png(np.ones((1, 1), np.uint8))}
-    assert ADAPTER.submission(predictions, samples, split="test", name="ours")[0].content
+    predictions = {s.id: {"png": png(np.ones((9, 7 + number), np.uint8))} for number, s in enumerate(samples[:2])}
+    predictions[samples[2].id] = {"png": png(np.ones((1, 1), np.uint8))}
+    assert ADAPTER.submission(predictions, samples, split="test", name="ours", labels=CLASSES)[0].content
 
 
 @pytest.mark.slow
@@ -278,7 +283,7 @@ def test_a_very_wide_image_works_until_nothing_is_left_of_its_height(folder: Pat
     assert 1 <= height <= 2
     assert width == 128
     assert shown[0]["inputs"][0].shape == (3, 1, 512)
-    assert ADAPTER.score(truths(samples), samples)[0].value == 100
+    assert ADAPTER.score(truths(samples), samples, labels=CLASSES)[0].value == 100
     thin = r"ADE_val_00000008.jpg is 20,000 × 15 pixels: made to fit {} × {}, nothing is left of its shorter side"
     with pytest.raises(InputError, match=thin.format(384, 96)):
         train[1]
@@ -366,13 +371,13 @@ def test_photographs_with_their_own_classes(truth: Path, tmp_path: Path) -> None
     assert all(f.ok for f in ADAPTER.check(root, decode=True, progress=lambda i, _: i) if not f.text.startswith("test"))
     samples = ADAPTER.samples(root, "val")
     assert (len(samples), len(ADAPTER.samples(root, "train"))) == (100, 100)
-    names = samples[0].inputs["classes"]
+    names = ADAPTER.labels(root)
     assert (len(names), names[0], names[-1]) == (133, "person", "rug-merged")
     # A person is class 1 in the first photograph, the rug is class 133.
     ids = np.asarray(Image.open(samples[0].inputs["map"]))
     assert {1, 133} <= set(np.unique(ids).tolist())
-    predictions = {s.id: {"labels": np.frombuffer(encoded(shifted(label_of(s), 4)), np.uint8)} for s in samples}
-    found = {m.of or m.metric: m for m in ADAPTER.score(predictions, samples)}
+    predictions = {s.id: {"png": np.frombuffer(encoded(shifted(label_of(s), 4)), np.uint8)} for s in samples}
+    found = {m.of or m.metric: m for m in ADAPTER.score(predictions, samples, labels=names)}
     assert 60 < found["mIoU"].value < found["aAcc"].value < 98
     assert found["mIoU_all_classes"].value < found["mIoU"].value
     low, high = found["mIoU"].interval(seed=0, resamples=100)

@@ -20,7 +20,7 @@ def sample(root: Path, image: np.ndarray, ids: np.ndarray, *, name: str = "one",
     paths = {kind: root / f"{name}-{kind}.png" for kind in ("image", "map")}
     for kind, pixels in (("image", image), ("map", ids)):
         Image.fromarray(pixels).save(paths[kind])
-    return Sample(name, {kind: str(path) for kind, path in paths.items()} | {"classes": ("c",) * classes}, {})
+    return Sample(name, {kind: str(path) for kind, path in paths.items()}, {"classes": classes})
 
 
 def two_halves(height: int = 40, width: int = 60) -> tuple[np.ndarray, np.ndarray]:

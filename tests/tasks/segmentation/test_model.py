@@ -66,7 +66,7 @@ def predict(model: Segmenter, *views: dict) -> list[np.ndarray]:
     data = {"inputs": [view["inputs"] for view in views], "data_samples": views[0]["data_samples"]}
     with torch.inference_mode():
         records = model(**model.data_preprocessor(data), mode="predict")
-    return [np.asarray(Image.open(io.BytesIO(record["labels"].tobytes()))) for record in records]
+    return [np.asarray(Image.open(io.BytesIO(record["png"].tobytes()))) for record in records]
 
 
 def mmsegmentations_own(model: Segmenter, test: dict) -> torch.nn.Module:

@@ -33,5 +33,5 @@ def test_views_are_averaged_as_probabilities_at_the_final_size() -> None:
 def test_bands_of_rows_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     views = [scores(13, 17), scores(20, 25, seed=1)]
     whole = best_classes(views, (40, 31))
-    monkeypatch.setattr(upsample, "AT_ONCE", 7 * 31 * 3)
+    monkeypatch.setattr(upsample, "MAX_SCORES", 7 * 31 * 3)
     assert torch.equal(best_classes(views, (40, 31)), whole)

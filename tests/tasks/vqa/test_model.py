@@ -12,7 +12,8 @@ from backbones import weights
 from backbones.multiway import Multiway
 from harness.optim import parameter_groups
 from tasks.vqa.model import VisualQuestionAnswering
-from tasks.vqa.vqav2 import RECIPES, VQAv2
+from tasks.vqa.recipes import RECIPES
+from tasks.vqa.vqav2 import VQAv2
 from tests.backbones.test_multiway import SMALL, TOLERANCE, official_config, small
 
 CASE = "visual_question_answering"

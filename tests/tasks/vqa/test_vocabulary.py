@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from backbones import InputError
-from tasks.vqa.annotations import annotations_file
+from tasks.vqa.question_set import annotations_file
 from tasks.vqa.vocabulary import Vocabulary, has_vocabulary, read_vocabulary
 from tests.support.questions import annotation_row, write_annotations, write_labels
 

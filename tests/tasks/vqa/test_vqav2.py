@@ -4,7 +4,6 @@ import dataclasses
 import itertools
 import json
 import shutil
-from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -18,11 +17,10 @@ from backbones.tokenizer import BOS, EOS, Tokenizer
 from harness.cli import main
 from tasks.adapter import Sample, TaskContext
 from tasks.bootstrap import Measurement
-from tasks.common import streaming
 from tasks.common.packing import Packed
 from tasks.recipe import changed
+from tasks.vqa.recipes import RECIPES
 from tasks.vqa.vocabulary import Vocabulary
-from tasks.vqa.vqav2 import RECIPES
 from tests.backbones.test_multiway import SMALL
 from tests.conftest import FAST
 from tests.support.photographs import question_folder
@@ -106,7 +104,7 @@ def test_test_splits_have_no_truth(colours: Path) -> None:
     assert (len(dev), len(std)) == (9, 15)
     assert {sample.annotation for sample in std} == {None}
     assert dev[0].id == "900000"
-    assert dev[0].inputs["vocabulary"].answers == VOCABULARY
+    assert ADAPTER.labels(colours).answers == VOCABULARY
     assert ADAPTER.splits["test-dev"].server == ADAPTER.splits["test-std"].server == "EvalAI challenge 830"
     sizes = {name: split.size for name, split in ADAPTER.splits.items()}
     assert sizes == {"train": None, "val": 214_354, "rest_val": None, "test-dev": 107_394, "test-std": 447_793}
@@ -148,7 +146,6 @@ def test_index_files_alone_give_the_same_samples_with_token_ids_and_soft_labels(
             assert new.inputs["text"] == [5, 6, 7]
             if old.annotation is None:
                 assert new.annotation is None
-                assert new.inputs["vocabulary"] == old.inputs["vocabulary"]
             else:
                 assert new.annotation == {name: old.annotation[name] for name in ("image", "targets")}
 
@@ -183,7 +180,7 @@ def test_a_question_id_in_both_parts(folder: Path) -> None:
     write_questions(folder, "val2014", [*asked(VAL), question_row(300000, "Why?")])
     write_annotations(folder, "val2014", [*answered(VAL), annotation_row(300000, ["yes"] * 10)])
     (folder / "vqa" / "rest_val_images.json").write_text("[601]")
-    with pytest.raises(InputError, match=r"1 question id\(s\) stand twice in train, such as 300000"):
+    with pytest.raises(InputError, match=r"1 question id\(s\) appear twice in train, such as 300000"):
         ADAPTER.samples(folder, "train")
 
 
@@ -192,7 +189,7 @@ def test_a_question_id_in_both_parts(folder: Path) -> None:
 
 def context(folder: Path, spm: Path, **changes: object) -> TaskContext:
     recipe = changed(RECIPES["nano"], [f"{name}={value}" for name, value in {"image_size": 32, **changes}.items()])
-    return TaskContext(root=folder, recipe=recipe, tokenizer=Tokenizer(spm))
+    return TaskContext(root=folder, recipe=recipe, tokenizer=Tokenizer(spm), labels=ADAPTER.labels(folder))
 
 
 def test_training_items_have_dense_targets_and_evaluation_items_none(colours: Path, spm: Path) -> None:
@@ -408,7 +405,7 @@ def test_test_questions_are_not_scored(colours: Path, tmp_path: Path) -> None:
 def test_a_submission_has_every_question_once(colours: Path, split: str, part: str) -> None:
     samples = ADAPTER.samples(colours, split)
     predictions = {sample.id: {"answer": VOCABULARY[int(sample.id) % 6], "score": 0.5} for sample in reversed(samples)}
-    (file,) = ADAPTER.submission(predictions, samples, split=split, name="mine")
+    (file,) = ADAPTER.submission(predictions, samples, split=split, name="mine", labels=ADAPTER.labels(colours))
     assert file.filename == f"vqa_OpenEnded_mscoco_{part}_mine_results.json"
     assert json.loads(file.content) == [
         {"question_id": int(sample.id), "answer": VOCABULARY[int(sample.id) % 6]} for sample in samples
@@ -420,11 +417,12 @@ def test_answers_that_no_submission_may_have(colours: Path) -> None:
     predictions = {sample.id: {"answer": "red"} for sample in samples}
     asked_second = f"{TEST_DEV[0]}001"
     predictions[asked_second] = {"answer": "Red"}
+    options = {"split": "test-dev", "name": "x", "labels": ADAPTER.labels(colours)}
     with pytest.raises(InputError, match=f"Question {asked_second} has an answer outside the vocabulary of 6: 'Red'"):
-        ADAPTER.submission(predictions, samples, split="test-dev", name="x")
+        ADAPTER.submission(predictions, samples, **options)
     predictions[asked_second] = {"answer": None}
     with pytest.raises(InputError, match=f"The prediction of question {asked_second} has no text"):
-        ADAPTER.submission(predictions, samples, split="test-dev", name="x")
+        ADAPTER.submission(predictions, samples, **options)
 
 
 def test_a_submission_needs_the_vocabulary(tmp_path: Path) -> None:
@@ -432,12 +430,12 @@ def test_a_submission_needs_the_vocabulary(tmp_path: Path) -> None:
     samples = ADAPTER.samples(tmp_path, "test-dev")
     predictions = {sample.id: {"answer": "red"} for sample in samples}
     with pytest.raises(InputError, match=r"against the answer vocabulary, which this data folder lacks"):
-        ADAPTER.submission(predictions, samples, split="test-dev", name="x")
+        ADAPTER.submission(predictions, samples, split="test-dev", name="x", labels=ADAPTER.labels(tmp_path))
 
 
 @pytest.mark.parametrize("split", ["train", "val", "rest_val"])
 def test_public_splits_are_not_submitted(split: str) -> None:
-    with pytest.raises(UsageError, match=f"The answers of {split} are public"):
+    with pytest.raises(UsageError, match=f"The truth of {split} is public.* Submissions are of test-dev and test-std"):
         ADAPTER.submission({}, [], split=split, name="x")
 
 
@@ -485,7 +483,7 @@ def test_check_names_what_is_wrong(folder: Path) -> None:
     joined = "\n".join(wrong)
     assert "val2014: 1 question(s) have no annotation: 600000" in joined
     assert "val2014: 1 question(s) are annotated but not in the questions file: 777000" in joined
-    assert "val2014: 1 question(s) have not 10 answers" in joined
+    assert "val2014: 1 question(s) do not have 10 answers" in joined
     absent = folder / image_name("val2014", 601)
     assert f"val2014: 2 of 14 images absent, such as {absent}. Restore them." in wrong
     assert "test2015_questions.json (VQA v2.0 questions) cannot be read" in joined
@@ -549,7 +547,7 @@ def test_a_run_fine_tunes_predicts_and_scores_the_held_out_questions(
     )
     predictions = {record["id"]: record for record in map(json.loads, path.read_text().splitlines())}
     samples = ADAPTER.samples(colours, "test-dev")
-    (file,) = ADAPTER.submission(predictions, samples, split="test-dev", name="n")
+    (file,) = ADAPTER.submission(predictions, samples, split="test-dev", name="n", labels=ADAPTER.labels(colours))
     assert len(json.loads(file.content)) == 9
 
 
@@ -607,34 +605,18 @@ def test_real_photographs_go_the_full_way(truth: Path, tmp_path: Path, spm: Path
     assert rows["soft_score"].value is not None
 
 
-def test_samples_of_a_large_set_are_bytes_with_one_vocabulary(colours: Path) -> None:
+def test_samples_of_a_large_set_are_bytes(colours: Path) -> None:
     samples = ADAPTER.samples(colours, "train")
     assert isinstance(samples, Packed)
     assert len(samples.content) / len(samples) < 450  # ten answers and their worth among them
-    tested = ADAPTER.samples(colours, "test-dev")
-    assert tested[0].inputs["vocabulary"] is tested[1].inputs["vocabulary"]
-    assert isinstance(tested[0].inputs["vocabulary"], Vocabulary)
+    assert ADAPTER.samples(colours, "test-dev")[0].inputs.keys() == {"image", "text"}
 
 
-def test_a_run_reads_each_annotation_file_once_a_split_and_the_vocabulary_with_them(
-    folder: Path, spm: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    read: list[str] = []
-    lists = streaming.json_lists
-    monkeypatch.setattr(
-        streaming, "json_lists", lambda path, **options: read.append(path.name) or lists(path, **options)
-    )
-    samples = ADAPTER.samples(folder, "train")
-    ADAPTER.samples(folder, "rest_val")
-    own = context(folder, spm)
-    ADAPTER.train_set(samples, own)
-    ADAPTER.model(Multiway(SMALL), own)
-    counts = Counter(name for name in read if "annotations" in name)
-    # Those of val2014 are in both splits, and the vocabulary is of both files.
-    assert counts == {"v2_mscoco_train2014_annotations.json": 1, "v2_mscoco_val2014_annotations.json": 2}
-    for part in ("train2014", "val2014"):  # other files, so another vocabulary
-        write_annotations(folder, part, [])
-    with pytest.raises(InputError, match="No answer occurs"):
-        ADAPTER.labels(folder)
-    given = dataclasses.replace(own, labels=Vocabulary(("x", "y")))
-    assert ADAPTER.model(Multiway(SMALL), given).answers == ("x", "y")
+def test_models_and_training_sets_are_built_from_the_vocabulary_that_was_read(colours: Path, spm: Path) -> None:
+    given = dataclasses.replace(context(colours, spm), labels=Vocabulary(("red", "x", "yes", "no", "green", "blue")))
+    assert ADAPTER.model(Multiway(SMALL), given).answers == given.labels.answers
+    items = ADAPTER.train_set(ADAPTER.samples(colours, "train")[:1], given)
+    assert items[0]["target"].tolist() == [1, 0, 0, 0, 0, 0]
+    absent = dataclasses.replace(given, labels=None, root=colours / "train2014")
+    with pytest.raises(InputError, match=r"annotations, of which .* is absent"):
+        ADAPTER.model(Multiway(SMALL), absent)
