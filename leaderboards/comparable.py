@@ -41,11 +41,7 @@ def relevant(frame: pd.DataFrame, columns: Collection[Column]) -> pd.DataFrame:
     mask = pd.Series(False, index=frame.index)
     for task, metric in shown:
         mask |= (frame["task"] == task) & (frame["metric"] == metric)
-    chosen = frame[mask].copy()
-    for name in COLUMNS:
-        if name not in chosen:  # of a file from before the column
-            chosen[name] = ""
-    return chosen
+    return frame[mask].copy()
 
 
 def leaked(frame: pd.DataFrame) -> pd.Series:

@@ -64,11 +64,20 @@ def gather(paths: Iterable[str | Path], *, columns: Collection[str] | None = Non
             frames.append(frame.assign(**{FILE: str(path)}))
     if not frames:
         return Results(_typed(pd.DataFrame(columns=[*COLUMNS, FILE], dtype=str))[0], tuple(problems))
-    merged = pd.concat(frames, ignore_index=True) if len(frames) > 1 else frames[0]
+    merged = _with_all(pd.concat(frames, ignore_index=True) if len(frames) > 1 else frames[0], wanted)
     twice = merged.duplicated(list(KEY), keep=False)
     notices += _conflicts(merged[twice])
     merged = merged[~merged.duplicated(list(KEY), keep="last")].reset_index(drop=True)
     return Results(merged, tuple(problems), tuple(notices))
+
+
+def _with_all(frame: pd.DataFrame, wanted: Collection[str] | None) -> pd.DataFrame:
+    """Rows with every column that was asked for, unknown where their file has none of that name."""
+    for name in COLUMNS if wanted is None else [name for name in COLUMNS if name in wanted]:
+        if name not in frame:
+            frame[name] = pd.array([pd.NA] * len(frame), dtype="Float64") if name in _NUMBERS else ""
+    texts = [name for name in frame.columns if name not in _NUMBERS]
+    return frame.assign(**{name: frame[name].fillna("") for name in texts if frame[name].hasnans})
 
 
 def _found(paths: Iterable[str | Path]) -> list[Path]:

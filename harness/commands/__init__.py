@@ -8,6 +8,7 @@ from harness.commands import (
     list_,
     predict,
     pretrain,
+    report,
     reproduce,
     results,
     run,
@@ -34,4 +35,5 @@ COMMANDS = (
     compare,
     reproduce,
     export,
+    report,
 )
