@@ -15,6 +15,7 @@ from tests.benchmarks.answers import answered
 @pytest.mark.slow
 def test_every_metric_is_simulated(capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(coverage, "POPULATION", 2)
+    monkeypatch.setattr(coverage, "CASES", [dataclasses.replace(case, images=25) for case in coverage.CASES])
     _, report = answered(coverage.main, capsys, "--sets", "2", "--draws", "20")
     assert [row["metric"] for row in report["rows"]] == ["accuracy", "mIoU", "R@1", "CIDEr", "AP"]
     for row in report["rows"]:
@@ -51,6 +52,9 @@ def test_models_that_differ_are_told_apart() -> None:
     assert row["false differences %"] > 90
 
 
-def test_copies_of_samples_do_not_narrow_an_interval() -> None:
-    assert coverage.width_of_copies(copies=2, draws=50) == 1
-    assert coverage.missed([], copies=0.71) == ["with every sample twice intervals are 0.71 times as wide, target 1"]
+def test_copies_do_not_narrow_an_interval() -> None:
+    assert coverage.widths_of_copies(copies=2, draws=50) == pytest.approx(
+        {"samples": 1, "runs": 1, "runs, over seeds": 1}
+    )
+    (line,) = coverage.missed([], {"samples": 0.71, "runs": 1})
+    assert line == "with copies of samples intervals are 0.71 times as wide, target 1"
