@@ -60,7 +60,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, TypedDict
 
 from backbones.errors import UsageError, unknown
 from tasks.recipe import Recipe
@@ -105,12 +105,23 @@ class Metric:
     version: int = 1  # goes up when the same predictions would score differently
 
 
+class Inputs(TypedDict, total=False):
+    """Inputs of a sample, of which each task has some. Paths are relative to the data folder, or absolute."""
+
+    image: str
+    images: Sequence[str]
+    text: str | Sequence[int]  # as written, or the token ids of an official index file
+    map: str  # label map of a segmentation
+    width: int  # pixels
+    height: int
+
+
 class Sample(NamedTuple):
     """One sample of a split, known without opening its image."""
 
     id: str
-    inputs: Any  # what the data set opens: paths, text
-    annotation: Any  # JSON-able truth; None when it is not public
+    inputs: Inputs | str  # a text is the path of the only image
+    annotation: Mapping[str, Any] | None  # JSON-able truth, in the form that the kind's `annotations` module documents
 
 
 def chosen(samples: Sequence[Sample], which: Sequence[int]) -> Sequence[Sample]:
@@ -307,7 +318,7 @@ class TaskAdapter(ABC):
         return len(samples)
 
     def official(self, split: str, samples: Sequence[Sample]) -> bool:
-        """Whether the samples of a whole split are the benchmark's own, and not another data set's in its layout.
+        """Check that the samples of a whole split are the benchmark's own, and not another data set's in its layout.
 
         They are where there are as many as in the official split, or where it has no official size; tasks whose ids
         say more ask for those.

@@ -55,7 +55,7 @@ def compared(count: int, what: str, official: int | None) -> str:
 
 
 def missing_images(paths: Sequence[Path], split: str, *, decode: bool, progress: Progress) -> list[Finding]:
-    """Which images of a split are absent, or, with `decode`, cannot be read."""
+    """Findings about a split's images that are absent, or with `decode` cannot be read."""
     from tasks.common.images import broken_images
 
     unique = list(dict.fromkeys(paths))

@@ -64,7 +64,7 @@ class _Objects:
         self._list = area * matches.classes + matches.object_label[place]
 
     def count(self, weights: np.ndarray) -> np.ndarray:
-        """How many objects count, float [areas, classes]; NaN for none."""
+        """Weight of the objects that count, float [areas, classes]; NaN for none."""
         count = np.bincount(self._list, weights[self._image], minlength=np.prod(self._shape)).reshape(self._shape)
         return np.where(count > 0, count, np.nan)
 

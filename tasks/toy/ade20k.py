@@ -22,7 +22,7 @@ VERSION = 1
 ENLARGED = 2  # longer sides of these pictures, in the sides of other forms'
 STUFF, THINGS = tuple(MATERIALS), tuple(SHAPES)
 CLASSES = (*STUFF, *THINGS)
-"""What the labels 1, 2, ... mean; 0 is unlabelled."""
+"""Meaning of the labels 1, 2, …; 0 is unlabelled."""
 
 NAMES = {
     "solid": "plain surface", "striped": "striped surface", "dotted": "dotted surface, spotted surface",

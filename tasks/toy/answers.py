@@ -40,7 +40,7 @@ def ten_answers(rng: np.random.Generator, answer: str, answers: Sequence[str]) -
 
 
 def _given(rng: np.random.Generator, answer: str, answers: Sequence[str]) -> tuple[str, str]:
-    """What one person says, and how sure of it."""
+    """One annotator's answer, and how sure of it they are."""
     way = WAYS[rng.choice(len(WAYS), p=SHARES)]
     if way == "wrong":
         return pick(rng, [other for other in answers if other != answer]), pick(rng, CONFIDENCES)

@@ -1,4 +1,4 @@
-"""What people might say of a scene: true sentences that differ in what they tell, in which order and words."""
+"""Captions of a scene: true sentences that differ in what they mention, in order and words."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SYNONYMS = {
     "small": "little", "things": "shapes",
 }  # fmt: skip
 SWAPPED = 0.25  # how often a word gives way to its synonym
-DETAIL = 0.35  # how often a size or a pattern is told; every other thing said is a number, a colour and a shape
+DETAIL = 0.35  # how often a size or a pattern is mentioned; every other thing said is a number, a colour and a shape
 FULL_STOP = 0.6
 
 
@@ -94,7 +94,7 @@ def _among_others(rng: np.random.Generator, scene: Scene) -> str | None:
 
 
 def _related(rng: np.random.Generator, scene: Scene) -> str | None:
-    """One thing and where another stands: both of a kind that is there once."""
+    """One thing and the position of another: both of a kind that is there once."""
     single = [group for group in groups(scene) if len(group) == 1]
     relation = any_relation(rng)
     pairs = [(a, b) for a in single for b in single if a is not b and relates(a[0], relation, b[0])]

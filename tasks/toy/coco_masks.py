@@ -143,7 +143,7 @@ def _joined(headings: dict[Point, int]) -> list[list[Point]]:
 
 
 def _walk(start: Point, headings: dict[Point, int]) -> list[Point]:
-    """From `start` along edges back to it. Where four edges meet it turns right: pixels that touch at a corner are
+    """Walk from `start` along edges back to it. Where four edges meet it turns right: pixels that touch at a corner are
     apart."""
     walk = [start]
     while True:

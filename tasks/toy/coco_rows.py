@@ -1,4 +1,4 @@
-"""What the files of captions, questions and instances of COCO have in common."""
+"""Rows that COCO's files of captions, questions and instances share."""
 
 from __future__ import annotations
 

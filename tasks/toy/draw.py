@@ -32,7 +32,7 @@ def draw(scene: Scene, *, size: int) -> np.ndarray:
 
 
 def masks(scene: Scene, *, size: int) -> np.ndarray:
-    """Where each of `scene.things` is seen: bool [things, rows, columns], no pixel in two of them."""
+    """Visible pixels of each of `scene.things`: bool [things, rows, columns], no pixel in two of them."""
     shape = picture_shape(scene, size=size)
     seen = np.zeros((len(scene.things), *shape), bool)
     for index, thing in enumerate(scene.things + scene.clutter):
@@ -56,7 +56,7 @@ def _window(thing: Thing, shape: tuple[int, int], size: int) -> Window:
 
 
 def _offsets(window: Window, x: float, y: float, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """How far the pixel centres of `window` lie from `x`, `y`: float32 [1, columns] and [rows, 1], in sides."""
+    """Offsets of the pixel centres of `window` from `x`, `y`: float32 [1, columns] and [rows, 1], in sides."""
     rows, columns = (np.arange(part.start, part.stop, dtype=np.float32) for part in window)
     return ((columns + 0.5) / size - x)[None], ((rows + 0.5) / size - y)[:, None]
 

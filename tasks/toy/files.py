@@ -26,7 +26,7 @@ def save_picture(path: Path, scene: Scene, *, image_size: int) -> None:
 
 
 def save_pixels(path: Path, pixels: np.ndarray) -> None:
-    """Write uint8 [rows, columns, 3] (RGB) or [rows, columns] as a picture, in the format that the name tells."""
+    """Write uint8 [rows, columns, 3] (RGB) or [rows, columns] as a picture, in the format of the name's suffix."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = partial_name(path)
     image = Image.fromarray(pixels)

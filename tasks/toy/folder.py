@@ -1,4 +1,4 @@
-"""How a folder remembers what it was drawn with, and whether the drawing came to its end."""
+"""Marker files of a drawn folder: its parameters, and that the drawing was finished."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def finish(folder: Path) -> None:
 
 
 def partial_name(path: Path) -> Path:
-    """Where a file is written before it gets its name."""
+    """Path of a file while it is written."""
     return path.with_name(path.name + ".partial")
 
 

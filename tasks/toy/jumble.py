@@ -14,14 +14,14 @@ from tasks.toy.shapes import FRAGMENTS, SHAPES, unit_area
 EMPTY = 0.08  # how often nothing is there but clutter
 THINGS = (1, 9)
 SIDE = (0.055, 0.7)  # square root of a thing's area, as likely below as above its geometric mean
-CROWDED = 0.12  # how often a crowd stands before the things
+CROWDED = 0.12  # how often a crowd is in front of the things
 CROWD = (10, 24)
 CROWD_SIDE = (0.045, 0.07)
 CROWD_RADIUS = (0.11, 0.17)
 CLUTTER = (0, 4)
 CLUTTER_SIZE = (0.05, 0.2)
 PITCH = (0.04, 0.1)  # finer than in other scenes: many things are small
-LEAST_SHARE = 0.25  # of a thing's area that is seen; less is no longer told from other shapes
+LEAST_SHARE = 0.25  # of a thing's area that is seen; less cannot be told from other shapes
 LEAST_PIXELS = 16
 
 
@@ -87,7 +87,7 @@ def _crowd(rng: np.random.Generator, frame: tuple[float, float], behind: list[Th
 
 
 def _seen_enough(scene: Scene, size: int) -> list[bool]:
-    """Whether each thing is; taking away those that are not uncovers others, and covers none."""
+    """Decide for each thing if enough of it is visible; removing the others uncovers some, and covers none."""
     areas = masks(scene, size=size).sum((1, 2)).tolist()
     return [
         area >= max(LEAST_PIXELS, LEAST_SHARE * unit_area(thing.shape) * (thing.size * size) ** 2)

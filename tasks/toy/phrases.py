@@ -51,7 +51,7 @@ class Phrase:
 
 
 def of(thing: Thing, form: Sequence[str] = ("shape", "colour", "material", "size")) -> Phrase:
-    """What can be said of `thing`, as far as `form` goes."""
+    """Phrase about `thing` with the properties that `form` names."""
     texture = thing.texture
     properties = {"shape": thing.shape, "colour": texture.colour, "material": texture.material, "size": size_of(thing)}
     return Phrase(**{name: properties[name] for name in form})
@@ -76,7 +76,7 @@ def groups(scene: Scene) -> list[list[Thing]]:
 
 
 # Fine-tuning flips pictures from left to right and leaves the words as they are, in the official recipes of every task
-# with text. What stands left or right is then wrong half of the time, so few texts say it.
+# with text. Left and right are then wrong half of the time, so few texts say it.
 SIDEWAYS = 0.15  # the share of relations along x
 RELATIONS = {"above": (1, -1), "below": (1, 1), "to the left of": (0, -1), "to the right of": (0, 1)}
 """By name: the axis (0 = x, 1 = y) and the sign of the difference along it."""
@@ -88,7 +88,7 @@ def any_relation(rng: np.random.Generator) -> str:
 
 
 def relates(thing: Thing, relation: str, other: Thing) -> bool | None:
-    """Whether `thing` stands in `relation` to `other`; None when it is too close to call."""
+    """Check that `thing` is in `relation` to `other`; None when it is too close to call."""
     axis, sign = RELATIONS[relation]
     distance = sign * ((thing.x, thing.y)[axis] - (other.x, other.y)[axis])
     return None if abs(distance) < CLEAR else distance > 0

@@ -1,4 +1,4 @@
-"""Questions about a scene, asked so that neither the words alone nor the picture alone tell the answer."""
+"""Questions about a scene whose answers follow neither from the words alone nor from the picture alone."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What a toy picture shows: the words for it, and how a scene is drawn by lot.
+"""Scenes of toy pictures: the words for them, and how they are drawn at random.
 
 Lengths and positions are fractions of the picture's longer side, the origin at its upper left corner, `y` down.
-Every picture form of the toy set (classes, captions, questions, boxes, masks) is meant to be told from these
+Every picture form of the toy set (classes, captions, questions, boxes, masks) follows from these
 scenes alone.
 """
 
@@ -45,7 +45,7 @@ GROUNDS: dict[str, tuple[int, int, int]] = {
     "white": (248, 248, 246),
     "yellow": (250, 220, 90),
 }
-"""The named colours of backgrounds that are talked about: told apart at a glance, and none is a thing's."""
+"""The named colours of backgrounds that are talked about: distinguishable at a glance, and none is a thing's."""
 
 MATERIALS = ("solid", "striped", "dotted", "checkered", "gradient", "noisy")
 
@@ -53,7 +53,7 @@ SUBJECT_AREA = (0.1, 0.155)  # of the picture, whatever the shape: 0.36 (circle)
 SUBJECT_MARGIN = 0.3  # of its centre from the picture's edge: the edge cuts no more than the tips of a large one
 DISTRACTOR_SIZE = (0.12, 0.2)
 DISTRACTORS = (2, 6)
-TILT = math.pi / 4  # shapes stand within this of upright, either way
+TILT = math.pi / 4  # shapes are within this of upright, either way
 PITCH = (0.07, 0.14)
 FRAMES = ((1.0, 0.75), (1.0, 0.75), (0.75, 1.0), (1.0, 1.0))  # widths and heights of pictures that are not all square
 

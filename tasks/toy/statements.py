@@ -33,7 +33,7 @@ class Group(NamedTuple):
 
 
 def sample_group(rng: np.random.Generator) -> Group:
-    """A group by lot.
+    """Draw a group at random.
 
     A sentence is as often true as false, and so is what is said of a pair: neither alone tells the label. All scenes
     of a group are drawn from few words, so that a false statement is nearly right.

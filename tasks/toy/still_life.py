@@ -26,15 +26,15 @@ DIAMETERS = {"small": 0.22, "large": 0.34}
 PITCHES = {"small": 0.075, "large": 0.095}
 MOST_LARGE = 3  # in a scene: more hardly fit
 GAP = 0.02  # between bounding circles, and to the edge
-CLEAR = 0.15  # centres this far apart along an axis stand in a plain order along it
+CLEAR = 0.15  # centres this far apart along an axis are clearly in order along it
 TILT = 0.2  # radians, either way
 SAME_KIND, SAME_COLOUR, SAME_SHAPE = 0.35, 0.2, 0.2  # how often a further thing repeats an earlier one
-TRIES = 20  # at placing a thing before all are placed anew
+TRIES = 20  # at placing a thing before all are placed again
 
 
 @dataclass(frozen=True)
 class Palette:
-    """What a scene may show."""
+    """Colours, shapes and textures that a scene may have."""
 
     shapes: tuple[str, ...] = tuple(SHAPES)
     colours: tuple[str, ...] = PAINTS
@@ -57,7 +57,7 @@ def sample_still_life(rng: np.random.Generator, palette: Palette) -> Scene:
     return Scene(
         background=background,
         things=tuple(
-            # A square stands on its corner unless it is turned.
+            # A square is on its corner unless it is turned.
             replace(thing, x=x, y=y, angle=tilt + (math.pi / 4 if thing.shape == "square" else 0.0))
             for thing, (x, y), tilt in zip(things, places, tilts, strict=True)
         ),

@@ -11,7 +11,7 @@ _LATTICE = np.random.default_rng(0).random((64, 64), np.float32)
 
 
 def accent_share(texture: Texture, x: np.ndarray, y: np.ndarray, *, pixels: int) -> np.ndarray:
-    """How much of `texture` is of its accent colour at the points `x`, `y` (float32 arrays that broadcast
+    """Share of the accent colour of `texture` at the points `x`, `y` (float32 arrays that broadcast
     together, in picture sides of `pixels` pixels): float32 in 0..1, of their joint shape."""
     cos, sin = math.cos(texture.angle), math.sin(texture.angle)
     s = (x * cos + y * sin) / texture.pitch + 64 * texture.phase
@@ -53,7 +53,7 @@ def _noisy(s: np.ndarray, t: np.ndarray, pitch: float) -> np.ndarray:
 
 
 def _within(repeats: np.ndarray) -> np.ndarray:
-    """Where in its repeat a point lies, from the repeat's middle: -0.5 to 0.5."""
+    """Position of a point within its repeat, from the repeat's middle: -0.5 to 0.5."""
     return repeats - np.floor(repeats) - 0.5
 
 

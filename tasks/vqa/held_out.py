@@ -44,7 +44,7 @@ def held_out_images(root: Path, images: Iterable[ImageId]) -> frozenset[ImageId]
 def _read_listed_ids(file: Path) -> Any:
     what = "held-out questions"
     if file.suffix == ".jsonl":
-        return {image_of(location, row) for location, row in read_lines(file, what=what)}
+        return {image_of(where, row) for where, row in read_lines(file, what=what)}
     return read_json(file, what=what)
 
 

@@ -138,36 +138,36 @@ _questions = Remembered(_read_questions)
 _annotations = Remembered(_read_annotations)
 
 
-def _question(row: Any, location: str) -> Question:
-    text = field(row, "question", where=location)
+def _question(row: Any, where: str) -> Question:
+    text = field(row, "question", where=where)
     if not isinstance(text, str):
-        raise InputError(f"{location} is not a text: {text!r}. {RESTORE}")
-    image = field(row, "image_id", where=location)
+        raise InputError(f"{where} is not a text: {text!r}. {RESTORE}")
+    image = field(row, "image_id", where=where)
     if not isinstance(image, int | str):
-        raise InputError(f"{location} has neither a whole number nor a text as 'image_id', but {image!r}. Fix it.")
-    return Question(whole_number(row, "question_id", location), image, text)
+        raise InputError(f"{where} has neither a whole number nor a text as 'image_id', but {image!r}. Fix it.")
+    return Question(whole_number(row, "question_id", where), image, text)
 
 
-def _annotation(row: Any, location: str) -> Annotation:
-    answers = field(row, "answers", where=location)
+def _annotation(row: Any, where: str) -> Annotation:
+    answers = field(row, "answers", where=where)
     if isinstance(answers, list):
         # By their texts alone; most of the two million are among a few thousand.
         texts = (answer.get("answer") if isinstance(answer, dict) else answer for answer in answers)
         answers = [sys.intern(text) if isinstance(text, str) else text for text in texts]
     if not isinstance(answers, list) or not all(isinstance(answer, str) for answer in answers):
-        raise InputError(f"{location} has no list of answers under 'answers': {str(answers)[:80]}. {RESTORE}")
+        raise InputError(f"{where} has no list of answers under 'answers': {str(answers)[:80]}. {RESTORE}")
     question_type, answer_type = (sys.intern(str(row.get(name, ""))) for name in ("question_type", "answer_type"))
-    most_frequent = sys.intern(most_frequent_answer(row, where=location))
-    return Annotation(whole_number(row, "question_id", location), question_type, answer_type, answers, most_frequent)
+    most_frequent = sys.intern(most_frequent_answer(row, where=where))
+    return Annotation(whole_number(row, "question_id", where), question_type, answer_type, answers, most_frequent)
 
 
-def whole_number(row: Any, name: str, location: str) -> int:
+def whole_number(row: Any, name: str, where: str) -> int:
     """A field of an annotation that is a whole number.
 
     Raises:
-        InputError: it is absent or another value; the message has the location.
+        InputError: it is absent or another value; the message says where.
     """
-    value = field(row, name, where=location)
+    value = field(row, name, where=where)
     if not isinstance(value, int):
-        raise InputError(f"{location} has no whole number as '{name}', but {value!r}. {RESTORE}")
+        raise InputError(f"{where} has no whole number as '{name}', but {value!r}. {RESTORE}")
     return value
