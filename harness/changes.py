@@ -63,8 +63,14 @@ def _apart(one: Any, other: Any) -> float:
     return 0.0 if one == other else 1.0
 
 
-def with_gains(changes: Sequence[Change], adapter: TaskAdapter, samples: Sequence[Sample]) -> list[Change]:
-    """The changes with their gains, the largest first; unchanged where the task scores no sample by itself."""
+def with_gains(
+    changes: Sequence[Change], adapter: TaskAdapter, samples: Sequence[Sample], *, labels: Any
+) -> list[Change]:
+    """The changes with their gains, the largest first; unchanged where the task scores no sample by itself.
+
+    Args:
+        labels: of the data folder, see `TaskAdapter.labels`.
+    """
     by_id = {sample.id: sample for sample in samples}
     found = []
     for change in changes[:CANDIDATES]:
@@ -72,14 +78,16 @@ def with_gains(changes: Sequence[Change], adapter: TaskAdapter, samples: Sequenc
             own = adapter.subset(samples, {change.id})
         except InputError:
             return list(changes)
-        scores = [_alone(adapter, own, change.id, record) for record in (change.one, change.other)]
+        scores = [_alone(adapter, own, change.id, record, labels) for record in (change.one, change.other)]
         found.append(Change(**{**vars(change), "gain": scores[0] - scores[1] if None not in scores else None}))
     found = [change for change in found if change.id in by_id]
     return sorted(found, key=lambda change: (change.gain is None, -abs(change.gain or 0), -change.size))
 
 
-def _alone(adapter: TaskAdapter, own: Sequence[Sample], name: str, record: Mapping[str, Any]) -> float | None:
-    measured = {one.metric: one for one in adapter.score({name: record}, own)}
+def _alone(
+    adapter: TaskAdapter, own: Sequence[Sample], name: str, record: Mapping[str, Any], labels: Any
+) -> float | None:
+    measured = {one.metric: one for one in adapter.score({name: record}, own, labels=labels)}
     primary = measured.get(adapter.primary.name)
     if primary is None or primary.unavailable or primary.of:
         return None

@@ -177,7 +177,7 @@ def _samples(
             adapter = registry.get(task)
             root = adapter.data_folder(Path(data))
             samples = adapter.samples(root, split)
-            found = changes.with_gains(found, adapter, samples)
+            found = changes.with_gains(found, adapter, samples, labels=adapter.labels(root))
             if show and not adapter.pictures:
                 raise UsageError(f"Task {task} has no pictures of its predictions: leave --show out.")
             pictures += changes.write_pictures(found[:show], adapter, samples, root, out / task / split)

@@ -132,7 +132,7 @@ def test_a_task_whose_samples_need_one_another_keeps_the_order() -> None:
     adapter = tasks.get("coco_retrieval")
     change = Change(id="text:1", one={}, other={}, size=1.0)
     samples = [Sample("image:1", {"image": "a.jpg"}, {}), Sample("text:1", {"text": "a"}, {"image": "image:1"})]
-    assert with_gains([change], adapter, samples) == [change]
+    assert with_gains([change], adapter, samples, labels=None) == [change]
 
 
 def test_pictures_have_both_predictions_one_above_the_other(tmp_path: Path) -> None:
