@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ import torch
 import backbones
 from backbones import weights
 from backbones.errors import InputError, UsageError
-from harness import hooks, peak, pretraining, pretraining_log
+from harness import peak, pretraining, pretraining_log
 from harness.pretraining_plan import CLUSTERS, TOKENIZER, plan
 from harness.workdir import CHECKPOINTS, FINAL
 from tasks.pretraining import toy_data
@@ -117,11 +118,27 @@ def test_the_codebook_stays_as_it_is_while_it_is_predicted(whole: Path, data: Pa
     assert torch.equal(weights.read(tokenizer)["quantize.weight"], before["tokenizer.quantize.weight"])
 
 
+def few(data: Path, folder: Path) -> Path:
+    """So little of the data that every step is an epoch, after which a checkpoint is kept."""
+    rows = json.loads((data / "pairs" / "captions.json").read_text())["images"][:5]
+    for row in rows:
+        row["sentences"] = row["sentences"][:1]
+        picture = Path(row["filepath"]) / row["filename"]
+        (folder / picture).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(data / picture, folder / picture)
+    (folder / "pairs").mkdir()
+    (folder / "pairs" / "few.json").write_text(json.dumps({"images": rows}))
+    (folder / "texts").mkdir()
+    lines = (data / "texts" / "toy.txt").read_text().splitlines()[:12]
+    (folder / "texts" / "few.txt").write_text("\n".join(lines))
+    return folder
+
+
 def test_a_killed_stage_goes_on_bit_for_bit(
     whole: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    out = copied(whole, tmp_path)
-    monkeypatch.setattr(hooks, "CHECKPOINT_EVERY", -1.0)  # after every step
+    own = few(data, tmp_path / "few")
+    once, out = (copied(whole, tmp_path / name) for name in ("once", "killed"))
     add = pretraining_log.PretrainingLog._add
 
     def killed(self: pretraining_log.PretrainingLog, row: dict) -> None:
@@ -129,13 +146,20 @@ def test_a_killed_stage_goes_on_bit_for_bit(
         if row["step"] == 2:
             raise KeyboardInterrupt
 
+    run("nano_masked", own, once)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(pretraining_log.PretrainingLog, "_add", killed)
-        run("nano_masked", data, out)
-    run("nano_masked", data, out)
-    uninterrupted, resumed = final(whole, "nano_masked"), final(out, "nano_masked")
+        run("nano_masked", own, out)
+    assert not (out / "nano_masked" / CHECKPOINTS / FINAL).exists()
+    resumed_at = []
+    monkeypatch.setattr(
+        pretraining_log.PretrainingLog, "_add", lambda self, row: (resumed_at.append(row["step"]), add(self, row))
+    )
+    run("nano_masked", own, out)
+    assert resumed_at == [2, 3]  # from the checkpoint after the first step
+    uninterrupted, resumed = final(once, "nano_masked"), final(out, "nano_masked")
     assert all(torch.equal(value, resumed[name]) for name, value in uninterrupted.items())
-    for before, after in zip(figures(whole, "nano_masked"), figures(out, "nano_masked"), strict=True):
+    for before, after in zip(figures(once, "nano_masked"), figures(out, "nano_masked"), strict=True):
         assert {name: value for name, value in before.items() if name not in SPEED} == {
             name: value for name, value in after.items() if name not in SPEED
         }
