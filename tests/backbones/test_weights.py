@@ -4,8 +4,6 @@ import argparse
 import dataclasses
 import os
 import pickle
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +15,7 @@ from backbones import InputError, weights
 from backbones.multiway import Multiway
 from backbones.positions import resize_image_table
 from tests.backbones.test_multiway import SMALL, small
-from tests.conftest import REPOSITORY
+from tests.support import processes
 
 
 def official_file(path: Path, state: dict, *, wrapper: str = "model") -> Path:
@@ -75,17 +73,8 @@ def test_an_optimizers_state_stays_on_the_disk(tmp_path: Path) -> None:
     """Three times the size of the weights, in a process of its own whose peak is its own."""
     state = {"encoder.weight": torch.zeros(1 << 18)}
     torch.save(training_checkpoint(state) | {"optimizer": {"state": torch.ones(1 << 26)}}, tmp_path / "large.pth")
-    code = f"""
-import resource
-import torch
-from backbones import weights
-small = weights.read({str(tmp_path / "before.pth")!r})
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-weights.read({str(tmp_path / "large.pth")!r})["encoder.weight"].sum()
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
-"""
     torch.save(state, tmp_path / "before.pth")
-    done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    done = processes.run("tests.backbones.peak_of_reading", tmp_path / "before.pth", tmp_path / "large.pth")
     assert int(done.stdout) < 100 * 1024  # of the file's 256 MiB, in KiB
 
 
