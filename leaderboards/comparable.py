@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import compress
 
 import numpy as np
 import pandas as pd
@@ -73,55 +75,79 @@ def reasons(
         published: task and split of the columns that have published values: rows beside these have to be of the whole
             official split.
     """
-    place = pd.Series(tuples(frame, ["task", "split"]), index=frame.index, dtype=object)
-    found = pd.Series("", index=frame.index, dtype=object)
-
-    def say(where: pd.Series, text: pd.Series | str) -> None:
-        texts = text if isinstance(text, pd.Series) else pd.Series(text, index=frame.index, dtype=object)
-        mask = where & (found == "")
-        found[mask] = texts[mask]
-
-    splits: dict[tuple[str, str], list[str]] = {}
-    for column in columns:
-        splits.setdefault((column.task, column.metric), []).append(column.split)
-    metric = pd.Series(tuples(frame, ["task", "metric"]), index=frame.index, dtype=object)
-    wanted = metric.map(splits)
-    other = np.array(
-        [split not in own for split, own in zip(frame["split"].to_numpy(dtype=object), wanted, strict=True)], dtype=bool
-    )
-    names = {key: " or ".join(dict.fromkeys(split or "unnamed" for split in own)) for key, own in splits.items()}
-    barred = {
-        (c.task, c.split, c.metric): c.own
-        for c in columns
-        if c.own and all(o.own for o in columns if (o.task, o.split, o.metric) == (c.task, c.split, c.metric))
-    }
-    whole = pd.Series(tuples(frame, ["task", "split", "metric"]), index=frame.index, dtype=object)
-    say(frame["value"].isna(), "no value")
-    leak = leaked(frame)
-    say(leak != "", "leak: " + leak)
-    say(pd.Series(other, frame.index), "split " + frame["split"] + ", the column has " + metric.map(names))
-    say(whole.map(barred).notna(), whole.map(barred).fillna(""))
-    sizes = pd.to_numeric(place.map(facts.sizes))
-    partial = place.isin(set(published)) & sizes.notna() & (frame["samples"].astype(float) != sizes)
-    counts = frame["samples"].map("{:,}".format) + " samples, the official split has " + sizes.map("{:,.0f}".format)
-    other_set = place.isin(set(published)) & (frame["dataset"] != frame["task"].map(facts.datasets).fillna(""))
-    say(other_set, "other data than the benchmark's, such as toy data: " + frame["dataset"])
-    say(place.isin(set(published)) & (frame["subset"] != ""), "a part of the split: " + frame["subset"])
-    say(partial, "toy or partial data: " + counts)  # rows from before `dataset` and `subset` said so
-    say(_other_data(frame, place, found == ""), "other data than most rows of this split (data_sha256)")
-    versions = pd.to_numeric(metric.map(facts.versions))
-    old = versions.notna() & (frame["metric_version"].astype(float) != versions)
-    say(old, "metric version " + frame["metric_version"].astype(str) + ", today " + versions.map("{:.0f}".format))
-    altered = frame["recipe_altered"].where(frame["recipe_altered"] != "", frame["predict_altered"])
-    say(altered != "", "altered recipe: " + altered)
+    keys = tuples(frame.assign(missing=frame["value"].isna(), leak=leaked(frame)), _DECIDING)
+    judge = _Judge(columns, facts, frozenset(published))
+    known = {key: judge.reason(**dict(zip(_DECIDING, key, strict=True))) for key in set(keys)}
+    found = pd.Series([known[key] for key in keys], index=frame.index, dtype=object)
+    found[_other_data(frame, found == "")] = "other data than most rows of this split (data_sha256)"
     return found
 
 
-def _other_data(frame: pd.DataFrame, place: pd.Series, comparable: pd.Series) -> pd.Series:
+_DECIDING = (
+    "task", "split", "metric", "dataset", "subset", "samples", "metric_version", "recipe_altered", "predict_altered",
+    "missing", "leak",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Judge:
+    """What decides whether a row may stand in a table's columns; few rows differ in it, so each case is judged once."""
+
+    columns: Collection[Column]
+    facts: Benchmarks
+    published: frozenset[tuple[str, str]]
+
+    def reason(
+        self,
+        *,
+        task: str,
+        split: str,
+        metric: str,
+        dataset: str,
+        subset: str,
+        samples: int,
+        metric_version: int,
+        recipe_altered: str,
+        predict_altered: str,
+        missing: bool,
+        leak: str,
+    ) -> str:
+        same = [column for column in self.columns if (column.task, column.metric) == (task, metric)]
+        fitting = [column for column in same if column.split == split]
+        if missing:
+            return "no value"
+        if leak:
+            return f"leak: {leak}"
+        if not fitting:
+            splits = dict.fromkeys(column.split or "unnamed" for column in same)
+            return f"split {split}, the column has {' or '.join(splits)}"
+        if all(column.own for column in fitting):
+            return fitting[0].own
+        if (task, split) in self.published and (other := self._other_samples(task, split, dataset, subset, samples)):
+            return other
+        version = self.facts.versions.get((task, metric))
+        if version is not None and metric_version != version:
+            return f"metric version {metric_version}, today {version}"
+        altered = recipe_altered or predict_altered
+        return f"altered recipe: {altered}" if altered else ""
+
+    def _other_samples(self, task: str, split: str, dataset: str, subset: str, samples: int) -> str:
+        if dataset != self.facts.datasets.get(task, ""):
+            return f"other data than the benchmark's, such as toy data: {dataset}"
+        if subset:
+            return f"a part of the split: {subset}"
+        size = self.facts.sizes.get((task, split))
+        if size is not None and samples != size:  # rows from before `dataset` and `subset` said so
+            return f"toy or partial data: {samples:,} samples, the official split has {size:,}"
+        return ""
+
+
+def _other_data(frame: pd.DataFrame, comparable: pd.Series) -> pd.Series:
     """Check each row for a data hash that is not the most frequent one of its split; servers' rows have none."""
-    hashed = comparable & (frame["data_sha256"] != "")
-    counts = pd.DataFrame({"place": place[hashed], "data": frame["data_sha256"][hashed]}).value_counts()
+    hashed = (comparable & (frame["data_sha256"] != "")).to_numpy(dtype=bool)
+    keys = tuples(frame, ["task", "split", "data_sha256"])
     first: dict[tuple[str, str], str] = {}
-    for at, data in counts.index:  # the most frequent first
-        first.setdefault(at, data)
-    return hashed & (frame["data_sha256"] != place.map(first))
+    for (task, split, data), _ in Counter(compress(keys, hashed)).most_common():
+        first.setdefault((task, split), data)
+    other = [data != first.get((task, split)) for task, split, data in keys]
+    return pd.Series(hashed & np.array(other, dtype=bool), index=frame.index)

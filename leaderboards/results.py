@@ -23,7 +23,7 @@ KEY = ("run_id", "task", "split", "metric")  # what tells two rows apart
 _TYPES = get_type_hints(ResultRow)
 _NUMBERS = {name: kind for name, kind in _TYPES.items() if kind is not str}
 # Without one of these a row says nothing; a number may be absent where the metric could not be computed.
-_FILLED = ("task", "split", "metric", "unit", "run_id")
+_FILLED = ("task", "split", "metric", "unit", "n", "metric_version", "run_id")
 
 
 @dataclass(frozen=True)

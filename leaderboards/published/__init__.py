@@ -73,6 +73,7 @@ class PublishedRow:
 
 
 COLUMNS = tuple(column.name for column in fields(PublishedRow))
+_TYPES = get_type_hints(PublishedRow)
 
 
 def read(path: Path) -> list[PublishedRow]:
@@ -99,11 +100,10 @@ def rows() -> tuple[PublishedRow, ...]:
 
 
 def _row(path: Path, line: int, cells: dict[str, str]) -> PublishedRow:
-    types = get_type_hints(PublishedRow)
     if None in cells or None in cells.values():
         raise PublishedError(f"{path}, line {line}: the number of cells is not the number of columns. Fix that line.")
     try:
-        return PublishedRow(**{name: _typed(text, types[name]) for name, text in cells.items()})
+        return PublishedRow(**{name: _typed(text, _TYPES[name]) for name, text in cells.items()})
     except (ValueError, InvalidOperation):
         raise PublishedError(
             f"{path}, line {line}: a number or a yes/no is expected where there is none ({cells}). Fix that line."

@@ -62,6 +62,8 @@ def damaged(path: Path, change: str) -> Path:
         lines[2] = lines[2].replace("85.4", "inf")
     elif change == "fraction of a sample":
         lines[2] = lines[2].replace("50000", "50000.5")
+    elif change == "no number of samples":
+        lines[2] = lines[2].replace("50000", "")
     elif change == "header":
         lines[2] = lines[0]
     elif change == "cells":
@@ -82,6 +84,7 @@ def damaged(path: Path, change: str) -> Path:
         ("number", "row 2: value holds 'high'"),
         ("infinite", "row 2: value holds 'inf'"),
         ("fraction of a sample", "row 2: n holds '50000.5', which is not whole"),
+        ("no number of samples", "row 2: n is empty"),
         ("header", "row 2: a second header"),
         ("cells", "row 2: "),
         ("cut", "row 3: "),
