@@ -15,6 +15,11 @@ Last figures:
     Two cores of an AMD EPYC that others used too (load 2 to 6), two runs of 2 rounds: boxes 0.78 and 0.83 s against
     22.7 and 23.8 s (29 times as fast), masks 3.31 and 3.28 s against 23.2 and 23.9 s (7.0 and 7.3 times). Numbers equal
     to 1.5e-14 points; intervals of either kind 28 s; 52 MiB for boxes, 69 MiB for masks.
+
+    Later, on a busier machine: intervals of all 92 metrics take 1.00 (boxes) and 1.07 times (masks) those of one (200
+    draws). Since all areas and overlaps are gone through at once, a draw takes 12.6 ms of a processor instead of 16.8
+    with 1,500 images, 0.5 instead of 4.6 ms with 30. Boxes and masks have matches of their own and share only draws:
+    the 184 metrics of both cost the sum of the two kinds.
 """
 
 from __future__ import annotations
