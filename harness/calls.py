@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from backbones.errors import InputError, UsageError
-from harness import loggers
+from harness import logs
 from harness.experiment import resolve
 from tasks import registry
 
@@ -28,7 +28,7 @@ def require(names: Sequence[str], *, log: Sequence[str] = (), show: int = 0, **o
         UsageError: pictures of tasks that have none.
     """
     for_each(names, lambda name: resolve(name, **{key: options[key] for key in RESOLVED if key in options}))
-    loggers.require(log)
+    logs.require(log)
     _require_pictures(names, count=show)
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import os
 import sys
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import ModuleType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from backbones.errors import InputError
 
@@ -38,7 +40,7 @@ def start() -> None:
 
     from harness.device import device
 
-    # torchrun sets the threads of OpenMP to one; mmengine does the same for MKL, with a warning, unless it is set.
+    # torchrun sets one thread per process, SLURM none: without this each process would start a thread per core.
     os.environ.setdefault("MKL_NUM_THREADS", os.environ.get("OMP_NUM_THREADS", "1"))
     if torch.cuda.is_available():
         torch.cuda.set_device(device())
@@ -59,6 +61,15 @@ def rank() -> int:
 def world_size() -> int:
     dist = _group()
     return dist.get_world_size() if dist else 1
+
+
+def averaging(model: Any, *, now: bool) -> AbstractContextManager:
+    """Context of a forward and a backward pass after which gradients are averaged over processes, or not yet.
+
+    Args:
+        model: a task model, or PyTorch's wrapper of several processes around one.
+    """
+    return contextlib.nullcontext() if now or not hasattr(model, "no_sync") else model.no_sync()
 
 
 def barrier() -> None:

@@ -8,8 +8,10 @@ resumed run sees what an uninterrupted one would have seen, without saving any g
 from __future__ import annotations
 
 import random
+import resource
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from multiprocessing import get_all_start_methods
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,8 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
 from backbones.errors import InputError
+
+OPEN_FILES = 4096
 
 
 def seed_everything(*counters: int) -> None:
@@ -48,10 +52,6 @@ class TrainBatches(Sampler[list[tuple[int, int]]]):
     @property
     def steps_per_epoch(self) -> int:
         return self._size // (self._micro * self._accumulation * self._world_size)
-
-    def __len__(self) -> int:
-        """Batches of one epoch; mmengine's hooks ask for it."""
-        return self.steps_per_epoch * self._accumulation
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         step = self.start
@@ -115,25 +115,35 @@ class _Collate:
 
 def train_loader(items: Dataset, batches: TrainBatches, *, workers: int, seed: int) -> DataLoader:
     """An endless loader of this process's shares."""
-    return DataLoader(
-        _TrainSet(items, seed),
-        batch_sampler=batches,
-        num_workers=workers,
-        collate_fn=_Collate(items),
-        pin_memory=torch.cuda.is_available(),
-        persistent_workers=workers > 0,
-    )
+    return _loader(items, _TrainSet(items, seed), batches, workers=workers, persistent_workers=workers > 0)
 
 
 def eval_loader(items: Dataset, batches: Sequence[Sequence[int]], *, workers: int) -> DataLoader:
     """A loader of the given batches of indices."""
+    return _loader(items, _EvalSet(items), batches, workers=min(workers, len(batches)))
+
+
+def _loader(items: Dataset, guarded: Dataset, batches: Iterable, *, workers: int, **options: Any) -> DataLoader:
+    if workers:
+        _allow_open_files()
+        # Forked processes share the samples in memory; others would each read a pickled copy.
+        options["multiprocessing_context"] = "fork" if "fork" in get_all_start_methods() else None
     return DataLoader(
-        _EvalSet(items),
+        guarded,
         batch_sampler=batches,
-        num_workers=min(workers, len(batches)),
+        num_workers=workers,
         collate_fn=_Collate(items),
         pin_memory=torch.cuda.is_available(),
+        **options,
     )
+
+
+def _allow_open_files() -> None:
+    """Raise this process's limit of open files: each tensor on its way from a loader process holds one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 class Unbroken(Iterator):

@@ -1,134 +1,238 @@
-"""The training loop: one iteration is one optimizer step."""
+"""The training loop: one iteration is one optimizer step, made of micro-batches."""
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import chain
+from functools import partial
+from itertools import islice
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from mmengine.registry import LOOPS
-from mmengine.runner import BaseLoop, Runner
-from torch.utils.data import DataLoader
+from mmengine.model import BaseModel, ExponentialMovingAverage
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
+from backbones.errors import InputError, UsageError
 from backbones.noise import Share, sharing
-from harness import distributed
+from harness import checkpoint, distributed, logs
+from harness.batch import accumulation
+from harness.checkpoint import Progress, TrainingState
+from harness.device import describe, device, peak_memory, precision, reset_peak_memory
 from harness.loading import Unbroken, seed_everything
-from harness.passes import step_on_all
+from harness.optim import ScaledOptimizer, adamw
+from harness.passes import backward_by_parts, backward_on_all
+from harness.progress import bar, note
+from harness.validation import Validation
 from tasks.common.step_loss import StepLoss
+from tasks.recipe import Recipe
+
+CHECKPOINT = "last.pth"
+LOG_EVERY = 20  # optimizer steps
+NOTABLE_WAIT = 0.1  # share of the time that a training waits for data
 
 
-@LOOPS.register_module()
-class StepLoop(BaseLoop):
-    """A loop whose iteration is one optimizer step, made of `accumulation` batches of `micro_batch` samples.
+def train(
+    model: BaseModel,
+    micro_batches: Callable[[int], Iterable[Any]],
+    recipe: Recipe,
+    *,
+    rates: np.ndarray,
+    steps_per_epoch: int,
+    folder: Path,
+    seed: int,
+    log: Sequence[str],
+    title: str = "fine-tune",
+    validation: Validation | None = None,
+) -> dict[str, Any]:
+    """Train a model in place, going on from `last.pth` in `folder` when it is there.
 
-    Logs, schedule, EMA and checkpoints then count optimizer steps whatever the accumulation, and a run can be
-    resumed on another number of processes.
+    Afterwards the model has the averaged weights when the recipe has an EMA, else those of the last step. The
+    checkpoint and the logs stay in `folder`.
 
-    batches: from the start of `run` on; its `waited` are the seconds in which there was no batch to go on with.
+    Args:
+        model: `model(**batch, mode="loss")` gives a dict of losses, or it implements `StepLoss`; its backbone is
+            `beit3`. An attribute `step`, where it has one, is set to the number of steps done before each step.
+        micro_batches: the micro-batches of this process from an optimizer step on, endless, given the step (from 0).
+        recipe: of its fields those of the optimizer, `batch_size`, `micro_batch`, `clip_grad`, `ema_decay`,
+            `precision` and `split_alters` count.
+        rates: learning rate of each optimizer step.
+        steps_per_epoch: interval of the checkpoints, and the unit of `validation`.
+        log: "tensorboard" and "wandb" for these besides the local log file.
+        validation: scores during the training, as often as the recipe says.
+
+    Returns:
+        The columns of a result row that tell how the weights were trained.
+
+    Raises:
+        InputError: a loss that is not a number, unreadable data, no space, a checkpoint that cannot be resumed.
+        UsageError: a batch that does not fit, other processes than before where that matters, or no such logger.
     """
+    last, steps = folder / CHECKPOINT, len(rates)
+    parts = accumulation(recipe, processes=distributed.world_size())
+    folder.mkdir(parents=True, exist_ok=True)
+    before = _progress(last, recipe)
+    reset_peak_memory(device())
+    shared, state = _prepare(model, recipe)
+    if before.step:
+        checkpoint.load(last, state)
+    started = saved = time.monotonic()
+    spent, recent = 0.0, []  # seconds in steps, the wait for data included; values of the steps since the last log
 
-    def __init__(
-        self,
-        runner: Runner,
-        dataloader: DataLoader,
-        *,
-        max_iters: int,
-        micro_batch: int,
-        accumulation: int,
-        seed: int,
-    ) -> None:
-        super().__init__(runner, dataloader)
-        self._max_iters = max_iters
-        self._micro_batch = micro_batch
-        self._accumulation = accumulation
-        self._seed = seed
-        self._epoch = 0  # Runner.resume sets both
-        self._iter = 0
-        self.stop_training = False
-        self.spent = 0.0  # seconds in steps, the wait for their data included
+    def seconds() -> float:
+        validating = validation.seconds if validation else 0.0
+        return before.seconds + time.monotonic() - started - validating
 
-    @property
-    def max_epochs(self) -> int:
-        return 1
-
-    @property
-    def max_iters(self) -> int:
-        return self._max_iters
-
-    @property
-    def epoch(self) -> int:
-        return self._epoch
-
-    @property
-    def iter(self) -> int:
-        return self._iter
-
-    def run(self) -> torch.nn.Module:
-        runner = self.runner
-        runner.call_hook("before_train")
-        runner.call_hook("before_train_epoch")
-        self.dataloader.batch_sampler.start = self._iter
-        self.batches = Unbroken(self.dataloader if self._iter < self._max_iters else ())
-        while self._iter < self._max_iters:
-            self._run_step(self.batches)
-        runner.call_hook("after_train_epoch")
-        runner.call_hook("after_train")
-        return runner.model
-
-    def _run_step(self, batches: Iterator[Any]) -> None:
-        began = time.monotonic()
-        runner = self.runner
-        runner.model.train()
-        task_model = getattr(runner.model, "module", runner.model)
-        if hasattr(task_model, "step"):
-            task_model.step = self._iter
-        first = next(batches)
-        runner.call_hook("before_train_iter", batch_idx=self._iter, data_batch=first)
-        rest = (next(batches) for _ in range(self._accumulation - 1))
-        if isinstance(task_model, StepLoss):
-            parts = [first, *rest]
-            outputs = step_on_all(runner.model, parts, runner.optim_wrapper, noise=self._noise)
-        else:
-            outputs = self._step_by_parts(chain([first], rest))
-        numbers = _numbers(outputs)
-        self.spent += time.monotonic() - began
-        runner.call_hook("after_train_iter", batch_idx=self._iter, data_batch=first, outputs=numbers)
-        self._iter += 1
-
-    def _step_by_parts(self, parts: Iterable[Any]) -> dict[str, torch.Tensor]:
-        """An optimizer step on a loss that is a mean over the parts."""
-        outputs: dict[str, torch.Tensor] = {}
-        for number, batch in enumerate(parts):
-            with self._noise(number):
-                losses = self.runner.model.train_step(batch, optim_wrapper=self.runner.optim_wrapper)
-            for name, value in losses.items():
-                outputs[name] = outputs.get(name, 0) + value.detach() / self._accumulation
-        return outputs
-
-    @property
-    def waiting(self) -> float:
-        """Share of the time in steps that this process waited for data."""
-        return self.batches.waited / self.spent if self.spent else 0.0
-
-    @contextmanager
-    def _noise(self, part: int) -> Iterator[None]:
-        """The noise of one part: stochastic depth's follows from a sample's place in the step's batch."""
-        seed_everything(self._seed, self._iter, part, distributed.rank())
-        processes = distributed.world_size()
-        share = Share(
-            seed=(self._seed, self._iter),
-            first=(part * processes + distributed.rank()) * self._micro_batch,
-            count=self._micro_batch,
-            batch=self._micro_batch * processes * self._accumulation,
+    with (
+        bar(title, steps, done=before.step) as shown,
+        logs.opened(folder / "log", log, step=before.step) as write,
+    ):
+        batches = Unbroken(micro_batches(before.step) if before.step < steps else ())
+        for step in range(before.step, steps):
+            began, rate, done = time.monotonic(), float(rates[step]), step + 1
+            state.optimizer.set_rate(rate)
+            values = optimizer_step(
+                shared, batches, state.optimizer, step=step, parts=parts, micro_batch=recipe.micro_batch, seed=seed
+            )
+            took = time.monotonic() - began
+            spent += took
+            _require_finite(values["loss"], step=step, rate=rate, kept=last)
+            if state.ema:
+                state.ema.update_parameters(model)
+            recent.append(values | {"time": took})
+            if done % LOG_EVERY == 0 or done == steps:
+                write(_means(recent) | {"lr": rate, "data_wait": batches.waited / spent}, done)
+                recent.clear()
+            if validation and validation.due(done, steps_per_epoch=steps_per_epoch, last=steps):
+                rows = validation(state.result, step=done, epoch=done / steps_per_epoch)
+                write({f"{row.split}/{row.metric}": row.value for row in rows if row.value is not None}, done)
+            if checkpoint.due(done, every=steps_per_epoch, saved=saved) and distributed.rank() == 0:
+                progress = Progress(step=done, seconds=seconds(), processes=distributed.world_size())
+                checkpoint.save(last, state, progress)
+                saved = time.monotonic()
+            waiting = batches.waited / spent
+            told = f", waiting for data {waiting:.0%}" if waiting >= NOTABLE_WAIT else ""
+            shown.advance(1, f"loss {values['loss']:.4f}{told}")
+    if spent and batches.waited / spent >= NOTABLE_WAIT:
+        note(
+            f"The training waited for data {batches.waited / spent:.0%} of its time: more loader processes "
+            "(--set workers=…) or a faster disk would shorten it"
         )
-        with sharing(share):
-            yield
+    if state.ema:
+        model.load_state_dict(state.ema.module.state_dict())
+    return {
+        "train_seconds": round(seconds(), 1),
+        "train_steps": steps,
+        "train_processes": distributed.world_size(),
+        "train_micro_batch": recipe.micro_batch,
+        "train_precision": precision(recipe.precision, device()),
+        "train_device": describe(device()),
+        "train_peak_memory": peak_memory(device()),
+    }
 
 
-def _numbers(outputs: Mapping[str, torch.Tensor]) -> dict[str, float]:
-    """Losses as numbers, fetched from the device at once: the hooks' own conversions would wait for it one by one."""
-    values = torch.stack([torch.as_tensor(value).float().reshape(()) for value in outputs.values()])
-    return dict(zip(outputs, values.tolist(), strict=True))
+def optimizer_step(
+    model: nn.Module,
+    batches: Iterator[Any],
+    optimizer: ScaledOptimizer,
+    *,
+    step: int,
+    parts: int,
+    micro_batch: int,
+    seed: int,
+) -> dict[str, float]:
+    """Take one optimizer step on the next `parts` micro-batches; returns losses and gradient norm for the log.
+
+    Args:
+        model: the task model, or the wrapper of several processes around it.
+        step: number of steps before this one; with the seed it decides everything random.
+    """
+    model.train()
+    task_model = getattr(model, "module", model)
+    if hasattr(task_model, "step"):
+        task_model.step = step
+    noise = partial(_noise, seed=seed, step=step, parts=parts, micro_batch=micro_batch)
+    own = islice(batches, parts)
+    if isinstance(task_model, StepLoss):
+        values = backward_on_all(model, list(own), optimizer, noise=noise)
+    else:
+        values = backward_by_parts(model, own, optimizer, count=parts, noise=noise)
+    norm = optimizer.step()
+    return _numbers(values if norm is None else values | {"grad_norm": norm})
+
+
+@contextmanager
+def _noise(part: int, *, seed: int, step: int, parts: int, micro_batch: int) -> Iterator[None]:
+    """The noise of one part: stochastic depth's follows from a sample's place in the step's batch."""
+    seed_everything(seed, step, part, distributed.rank())
+    processes = distributed.world_size()
+    share = Share(
+        seed=(seed, step),
+        first=(part * processes + distributed.rank()) * micro_batch,
+        count=micro_batch,
+        batch=micro_batch * processes * parts,
+    )
+    with sharing(share):
+        yield
+
+
+def _numbers(values: Mapping[str, Tensor]) -> dict[str, float]:
+    """Scalars as numbers, fetched from the device at once: one by one each would wait for it."""
+    stacked = torch.stack([torch.as_tensor(value).float().reshape(()) for value in values.values()])
+    return dict(zip(values, stacked.tolist(), strict=True))
+
+
+def _means(values: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """The mean of each scalar over several steps."""
+    return {name: sum(step[name] for step in values) / len(values) for name in values[-1]}
+
+
+def _progress(last: Path, recipe: Recipe) -> Progress:
+    """How far an interrupted training has come, if this one may go on from there."""
+    found = distributed.decided(lambda: checkpoint.read_progress(last))
+    processes = distributed.world_size()
+    if recipe.split_alters and found.step and found.processes != processes:
+        raise UsageError(
+            f"The training in {last.parent} began on {found.processes} process(es), and this recipe's gradients depend "
+            f"on how a batch is split: it cannot be resumed on {processes}. Start as many processes as before, or "
+            f"remove {last.parent} to begin again."
+        )
+    return found
+
+
+def _prepare(model: BaseModel, recipe: Recipe) -> tuple[nn.Module, TrainingState]:
+    """The model as it is called in training, and the state of a training that begins."""
+    where = device()
+    model.to(where)
+    if distributed.world_size() > 1 and where.type == "cuda":
+        # Batch normalisation cannot be synchronised on the CPU: PyTorch has it for GPUs only.
+        model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+    optimizer = ScaledOptimizer(
+        adamw(model, recipe),
+        precision=precision(recipe.precision, where),
+        device=where,
+        clip_grad=recipe.clip_grad,
+    )
+    ema = ExponentialMovingAverage(model, momentum=1 - recipe.ema_decay) if recipe.ema_decay else None
+    state = TrainingState(model=model, optimizer=optimizer, ema=ema)
+    if distributed.world_size() == 1:
+        return model, state
+    # Most tasks leave some of the backbone alone: the mask token, experts of the modality that they do not have.
+    options = {"broadcast_buffers": False, "find_unused_parameters": True}
+    devices = [where.index] if where.type == "cuda" else None
+    return DistributedDataParallel(model, device_ids=devices, **options), state
+
+
+def _require_finite(loss: float, *, step: int, rate: float, kept: Path) -> None:
+    """Stop a training whose loss is not a number before it is saved."""
+    if not math.isfinite(loss):
+        good = f" The last good state is kept in {kept}." if kept.is_file() else ""
+        raise InputError(
+            f"The loss is {loss} at step {step + 1} (learning rate {rate:.3g}). Try a lower peak (--set lr=…), a "
+            "longer warm-up (--set warmup_epochs=…), gradient clipping (--set clip_grad=1.0) or --set precision=fp32, "
+            f"in another --out folder.{good}"
+        )

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
 import torch
-from mmengine.optim import OptimWrapper
-from torch import nn
+from torch import Tensor, nn
 
 from backbones.errors import InputError, UsageError
 from backbones.parameter_groups import layer_scale, without_weight_decay
@@ -119,58 +118,73 @@ def adamw(model: nn.Module, recipe: Recipe) -> torch.optim.AdamW:
 LEAST_LOSS_SCALE = 1.0
 
 
-class StepWrapper(OptimWrapper):
-    """mmengine's optimizer wrapper, in half precision on the CPU too, in a loop that counts optimizer steps.
+class ScaledOptimizer:
+    """An optimizer with mixed precision and gradient clipping, on the CPU too.
 
-    mmengine's own AMP wrapper refuses the CPU. bfloat16 has float32's range; float16's gradients are computed of a
-    loss that is multiplied with a scale, which goes with the optimizer's state. A step whose gradients overflow changes
-    no weight and halves the scale; it counts as a step, as in the official code.
+    bfloat16 has float32's range; float16's gradients are computed of a loss that is multiplied with a scale, which goes
+    with the optimizer's state. A step whose gradients overflow changes no weight and halves the scale; it counts as a
+    step, as in the official code.
+
+    Args:
+        precision: "fp32", "bf16" or "fp16".
+        clip_grad: largest norm of all gradients together.
     """
 
-    def __init__(self, optimizer: torch.optim.Optimizer, *, precision: str, device: torch.device, **options) -> None:
-        super().__init__(optimizer, **options)
+    def __init__(
+        self,
+        optimizer: torch.optim.Optimizer,
+        *,
+        precision: str,
+        device: torch.device,
+        clip_grad: float | None = None,
+    ) -> None:
+        self._optimizer = optimizer
         self._precision = precision
         self._device = device
+        self._clip_grad = clip_grad
         self._scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
 
-    @contextmanager
-    def optim_context(self, model: nn.Module) -> Iterator[None]:
-        with super().optim_context(model), autocast(self._precision, self._device):
-            yield
+    def set_rate(self, rate: float) -> None:
+        """Set the learning rate of every parameter group, times the group's `lr_scale`."""
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate * group.get("lr_scale", 1.0)
 
-    def backward(self, loss: torch.Tensor, **options: Any) -> None:
-        super().backward(self._scaler.scale(loss), **options)
+    def autocast(self) -> AbstractContextManager:
+        """The context of a forward pass."""
+        return autocast(self._precision, self._device)
 
-    def step(self, **options: Any) -> None:
-        """Update the weights.
+    def backward(self, loss: Tensor) -> None:
+        """Add the gradient of a loss to those that the next step takes."""
+        self._scaler.scale(loss).backward()
+
+    def step(self) -> Tensor | None:
+        """Update the weights and forget the gradients; returns the gradients' norm before clipping, if there is any.
 
         Raises:
             InputError: gradients overflow float16 at every scale.
         """
-        if self.clip_grad_kwargs:
-            self._scaler.unscale_(self.optimizer)
-            self._clip_grad()
-        self._scaler.step(self.optimizer, **options)
+        norm = None
+        if self._clip_grad:
+            self._scaler.unscale_(self._optimizer)
+            parameters = [parameter for group in self._optimizer.param_groups for parameter in group["params"]]
+            norm = nn.utils.clip_grad_norm_(parameters, self._clip_grad)
+        self._scaler.step(self._optimizer)
         self._scaler.update()
+        self._optimizer.zero_grad()
         if self._scaler.is_enabled() and self._scaler.get_scale() < LEAST_LOSS_SCALE:
             raise InputError(
                 "The gradients overflow float16 whatever the loss is multiplied with: some activation or gradient is "
                 "too large for it. Train with --set precision=bf16 (where the device has it) or --set precision=fp32, "
                 "in another --out folder."
             )
+        return norm
 
     def state_dict(self) -> dict[str, Any]:
-        return super().state_dict() | ({"loss_scale": scale} if (scale := self._scaler.state_dict()) else {})
+        """The optimizer's state, and the scale of the loss with fp16."""
+        return self._optimizer.state_dict() | ({"loss_scale": scale} if (scale := self._scaler.state_dict()) else {})
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        # `precision=auto` may have been another precision where the run began.
-        state_dict = dict(state_dict)
-        scale = state_dict.pop("loss_scale", None)
-        super().load_state_dict(state_dict)
-        if scale is not None and self._scaler.is_enabled():
-            self._scaler.load_state_dict(scale)
-
-    def initialize_count_status(self, model: nn.Module, init_counts: int, max_counts: int) -> None:
-        # The loop counts optimizer steps, the wrapper counts backward passes.
-        each = self._accumulative_counts
-        super().initialize_count_status(model, init_counts * each, max_counts * each)
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over what `state_dict` gave; `precision=auto` may have been another precision where the run began."""
+        self._optimizer.load_state_dict({name: value for name, value in state.items() if name != "loss_scale"})
+        if "loss_scale" in state and self._scaler.is_enabled():
+            self._scaler.load_state_dict(state["loss_scale"])

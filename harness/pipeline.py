@@ -182,7 +182,7 @@ class _Stages:
         if len(dataset) < taught:
             note(f"{taught - len(dataset):,} of the {taught:,} training samples have nothing to learn from")
         data = self.prints[adapter.train_split]
-        trained = fine_tune(
+        return fine_tune(
             model,
             dataset,
             experiment.recipe,
@@ -192,7 +192,6 @@ class _Stages:
             columns=origin.of_training(experiment, weights_sha256=weights_sha256, data=data),
             validation=validation,
         )
-        return trained.weights
 
     def _validation(self, read: Read) -> Validation | None:
         """The validation during training, if the recipe has one."""

@@ -11,6 +11,7 @@ from backbones.errors import InputError, UsageError
 from harness import distributed
 from harness.batch import accumulation
 from harness.experiment import Experiment
+from harness.loop import accumulation
 from harness.progress import note
 from harness.workdir import fine_tuned
 from tasks.adapter import Sample, TaskAdapter

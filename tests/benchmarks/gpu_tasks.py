@@ -219,7 +219,7 @@ def with_loading(machine: Machine, size: str, batch: int, *, processes: int) -> 
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             raise RuntimeError(done.stderr.strip().splitlines()[-1] if done.stderr else f"exit {done.returncode}")
-        (file,) = Path(folder).rglob("scalars.json")
+        (file,) = Path(folder).rglob("scalars.jsonl")
         times = [json.loads(line)["time"] for line in file.read_text().splitlines()]
     # The first log has the start of the loader's processes in it.
     seconds = statistics.mean(times[1:] or times)

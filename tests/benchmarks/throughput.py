@@ -25,7 +25,8 @@ from harness.cores import loader_workers
 from harness.device import autocast, device, precision, prediction_precision
 from harness.experiment import Experiment, plan
 from harness.loading import TrainBatches, Unbroken, eval_loader, train_loader
-from harness.optim import StepWrapper, adamw
+from harness.loop import optimizer_step
+from harness.optim import ScaledOptimizer, adamw
 from tasks import toy
 from tests.benchmarks.report import Report, arguments, surroundings
 
@@ -61,14 +62,14 @@ def _task(experiment: Experiment, *, steps: int, workers: int) -> dict[str, Any]
     train = adapter.train_set(experiment.samples(adapter.train_split), experiment.context)
     test = adapter.eval_set(experiment.samples(experiment.splits[0]), experiment.context)
     size = recipe.micro_batch
-    wrapper = StepWrapper(adamw(model, recipe), precision=precision(recipe.precision, where), device=where)
+    optimizer = ScaledOptimizer(adamw(model, recipe), precision=precision(recipe.precision, where), device=where)
 
     def training_batches() -> Unbroken:
         batches = TrainBatches(len(train), micro=size, accumulation=1, seed=SEED, rank=0, world_size=1)
         return Unbroken(train_loader(train, batches, workers=workers, seed=SEED))
 
     def step(batch: Any) -> None:
-        model.train_step(batch, optim_wrapper=wrapper)
+        optimizer_step(model, iter([batch]), optimizer, step=0, parts=1, micro_batch=size, seed=SEED)
 
     @torch.inference_mode()
     def predict(batch: Any) -> None:

@@ -111,7 +111,7 @@ def test_a_damaged_checkpoint_of_an_interrupted_run_is_told(
     assert main(call(colours, tmp_path)) == 1
     text = told(capsys)
     assert f"The checkpoint {checkpoint} is damaged" in text
-    assert "Remove it to start the fine-tuning again" in text
+    assert "Remove it to start the training again" in text
     assert checkpoint.exists()
 
 

@@ -14,7 +14,7 @@ from backbones.errors import InputError, UsageError
 from backbones.multiway import Multiway
 from backbones.pyramid import SimpleFeaturePyramid
 from harness.optim import (
-    StepWrapper,
+    ScaledOptimizer,
     adamw,
     cosine_schedule,
     parameter_groups,
@@ -180,25 +180,22 @@ def test_accumulated_steps_equal_one_large_batch() -> None:
     for parts in (1, 4):
         torch.manual_seed(1)
         model = nn.Linear(4, 1)
-        wrapper = StepWrapper(
-            torch.optim.SGD(model.parameters(), lr=0.1),
-            precision="fp32",
-            device=torch.device("cpu"),
-            accumulative_counts=parts,
+        optimizer = ScaledOptimizer(
+            torch.optim.SGD(model.parameters(), lr=0.1), precision="fp32", device=torch.device("cpu")
         )
-        wrapper.initialize_count_status(model, 3, 10)  # as after a resume at step 3
         for chunk in data.chunk(parts):
-            with wrapper.optim_context(model):
+            with optimizer.autocast():
                 loss = model(chunk).square().mean()
-            wrapper.update_params(loss)
+            optimizer.backward(loss / parts)
+        optimizer.step()
         weights.append(model.weight.detach().clone())
     torch.testing.assert_close(weights[0], weights[1])
 
 
 def test_bf16_computes_in_bfloat16_on_the_cpu_and_keeps_float32_weights(reference_meta: dict) -> None:
     model = QuestionAnswering(reference_meta)
-    wrapper = StepWrapper(adamw(model, RECIPE), precision="bf16", device=torch.device("cpu"))
-    with wrapper.optim_context(model):
+    optimizer = ScaledOptimizer(adamw(model, RECIPE), precision="bf16", device=torch.device("cpu"))
+    with optimizer.autocast():
         out = model.head(torch.randn(2, reference_meta["dim"]))
     assert out.dtype == torch.bfloat16
     assert model.head[0].weight.dtype == torch.float32
@@ -211,18 +208,19 @@ def test_optimizer_takes_the_recipes_betas_and_eps(reference_meta: dict) -> None
     assert {(group["betas"], group["eps"]) for group in optimizer.param_groups} == {((0.9, 0.98), 1e-6)}
 
 
-def stepped(wrapper: StepWrapper, model: nn.Module, loss_of: Callable[[], torch.Tensor]) -> torch.Tensor:
+def stepped(optimizer: ScaledOptimizer, model: nn.Module, loss_of: Callable[[], torch.Tensor]) -> torch.Tensor:
     """The first weight before the step, after a step on the loss."""
     before = next(model.parameters()).detach().clone()
-    with wrapper.optim_context(model):
+    with optimizer.autocast():
         loss = loss_of()
-    wrapper.update_params(loss)
+    optimizer.backward(loss)
+    optimizer.step()
     return before
 
 
-def fp16_wrapper(model: nn.Module, **options: Any) -> StepWrapper:
+def fp16_optimizer(model: nn.Module, **options: Any) -> ScaledOptimizer:
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    return StepWrapper(optimizer, precision="fp16", device=torch.device("cpu"), **options)
+    return ScaledOptimizer(optimizer, precision="fp16", device=torch.device("cpu"), **options)
 
 
 def test_fp16_keeps_gradients_that_float16_cannot_hold() -> None:
@@ -233,9 +231,10 @@ def test_fp16_keeps_gradients_that_float16_cannot_hold() -> None:
     for precision in ("fp32", "fp16"):
         torch.manual_seed(1)
         model = nn.Linear(8, 4)
-        optimizer = torch.optim.SGD(model.parameters(), lr=1e6)
-        wrapper = StepWrapper(optimizer, precision=precision, device=torch.device("cpu"))
-        before = stepped(wrapper, model, lambda: 1e-9 * model(x).float().square().sum())  # noqa: B023
+        optimizer = ScaledOptimizer(
+            torch.optim.SGD(model.parameters(), lr=1e6), precision=precision, device=torch.device("cpu")
+        )
+        before = stepped(optimizer, model, lambda: 1e-9 * model(x).float().square().sum())  # noqa: B023
         weights[precision] = model.weight.detach() - before
     assert weights["fp32"].abs().max() > 1e-3
     torch.testing.assert_close(weights["fp16"], weights["fp32"], rtol=0.01, atol=1e-5)
@@ -249,16 +248,19 @@ def test_clipping_and_accumulation_see_unscaled_gradients(parts: int) -> None:
     for precision in ("fp32", "fp16"):
         torch.manual_seed(1)
         model = nn.Linear(4, 1)
-        wrapper = StepWrapper(
+        optimizer = ScaledOptimizer(
             torch.optim.SGD(model.parameters(), lr=10.0),
             precision=precision,
             device=torch.device("cpu"),
-            accumulative_counts=parts,
-            clip_grad={"max_norm": 0.005},
+            clip_grad=0.005,
         )
-        wrapper.initialize_count_status(model, 0, 10)
+        before = model.weight.detach().clone()
         for chunk in data.chunk(parts):
-            before = stepped(wrapper, model, lambda: 0.01 * model(chunk).float().square().mean())  # noqa: B023
+            with optimizer.autocast():
+                loss = 0.01 * model(chunk).float().square().mean()
+            optimizer.backward(loss / parts)
+        norm = optimizer.step()
+        assert norm > 0.005
         change = (model.weight - before).detach()
         weights.append(model.weight.detach().clone())
         assert change.norm() <= 0.05 + 1e-6  # learning rate × norm
@@ -268,27 +270,27 @@ def test_clipping_and_accumulation_see_unscaled_gradients(parts: int) -> None:
 
 def test_a_step_that_overflows_changes_nothing_but_the_scale() -> None:
     model = nn.Linear(4, 1)
-    wrapper = fp16_wrapper(model, clip_grad={"max_norm": 1.0})
-    before = stepped(wrapper, model, lambda: model(torch.ones(2, 4)).float().mean() / 8 * float("inf"))
+    optimizer = fp16_optimizer(model, clip_grad=1.0)
+    before = stepped(optimizer, model, lambda: model(torch.ones(2, 4)).float().mean() / 8 * float("inf"))
     assert torch.equal(model.weight, before)
-    assert wrapper.state_dict()["loss_scale"]["scale"] == 2**15
-    before = stepped(wrapper, model, lambda: model(torch.ones(2, 4)).float().mean() / 8)
+    assert optimizer.state_dict()["loss_scale"]["scale"] == 2**15
+    before = stepped(optimizer, model, lambda: model(torch.ones(2, 4)).float().mean() / 8)
     assert not torch.equal(model.weight, before)
 
 
 def test_the_loss_scale_goes_on_after_a_resume() -> None:
     model = nn.Linear(4, 1)
-    wrapper = fp16_wrapper(model)
+    optimizer = fp16_optimizer(model)
     for factor in (float("inf"), float("inf"), 1.0):
-        stepped(wrapper, model, lambda: model(torch.ones(2, 4)).float().mean() / 8 * factor)  # noqa: B023
-    state = wrapper.state_dict()
-    again = fp16_wrapper(nn.Linear(4, 1))
+        stepped(optimizer, model, lambda: model(torch.ones(2, 4)).float().mean() / 8 * factor)  # noqa: B023
+    state = optimizer.state_dict()
+    again = fp16_optimizer(nn.Linear(4, 1))
     again.load_state_dict(state)
     assert again.state_dict()["loss_scale"] == state["loss_scale"]
     assert state["loss_scale"]["scale"] == 2**14
     assert state["loss_scale"]["_growth_tracker"] == 1
     # A run with precision=auto may go on where it means another precision, and come back.
-    other = StepWrapper(
+    other = ScaledOptimizer(
         torch.optim.SGD(nn.Linear(4, 1).parameters(), lr=0.1), precision="bf16", device=torch.device("cpu")
     )
     other.load_state_dict(state)
@@ -298,7 +300,7 @@ def test_the_loss_scale_goes_on_after_a_resume() -> None:
 
 def test_gradients_that_always_overflow_are_told() -> None:
     model = nn.Linear(4, 1)
-    wrapper = fp16_wrapper(model)
+    optimizer = fp16_optimizer(model)
     with pytest.raises(InputError, match="precision=bf16"):
         for _ in range(40):
-            stepped(wrapper, model, lambda: model(torch.ones(2, 4)).float().mean() / 8 * float("inf"))
+            stepped(optimizer, model, lambda: model(torch.ones(2, 4)).float().mean() / 8 * float("inf"))

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from backbones.noise import Share, sharing
-from harness.optim import StepWrapper
-from harness.passes import step_on_all
+from harness.optim import ScaledOptimizer
+from harness.passes import backward_on_all
 from tasks.retrieval.model import DualEncoder
 from tests.backbones.test_multiway import SMALL, pair, small
 
@@ -24,9 +24,8 @@ def gradients(*, parts: int, precision: str, apart: bool = False) -> dict[str, T
     torch.manual_seed(0)
     model = DualEncoder(small(dataclasses.replace(SMALL, drop_path=0.5))).train()
     before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
-    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
-    wrapper = StepWrapper(
-        optimizer, precision=precision, device=torch.device("cpu"), accumulative_counts=parts if not apart else 1
+    optimizer = ScaledOptimizer(
+        torch.optim.SGD(model.parameters(), lr=1.0), precision=precision, device=torch.device("cpu")
     )
 
     @contextmanager
@@ -38,10 +37,8 @@ def gradients(*, parts: int, precision: str, apart: bool = False) -> dict[str, T
     batches = [
         {"image": image, "text": text} for image, text in zip(images.chunk(parts), texts.chunk(parts), strict=True)
     ]
-    if apart:
-        step_on_all(model, batches[:1], wrapper, noise=noise)
-    else:
-        step_on_all(model, batches, wrapper, noise=noise)
+    backward_on_all(model, batches[:1] if apart else batches, optimizer, noise=noise)
+    optimizer.step()
     return {name: before[name] - parameter.detach() for name, parameter in model.named_parameters()}
 
 

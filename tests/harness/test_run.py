@@ -11,12 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from mmengine.registry import DefaultScope
 
 import backbones
 import harness
 from backbones import InputError, weights
-from harness import loggers
+from harness import logs
 from harness.experiment import plan
 from leaderboards import replicates
 from leaderboards.rows import ResultRow, read
@@ -234,19 +233,6 @@ def test_the_python_interface_runs_several_changes(colours: Path, tmp_path: Path
 
 
 @pytest.mark.training
-def test_training_leaves_mmengines_default_scope_as_it_was(colours: Path, tmp_path: Path) -> None:
-    """Another one hides the modules of MMDetection from who builds them in the same process."""
-
-    def name() -> str | None:
-        scope = DefaultScope.get_current_instance()
-        return scope and scope.instance_name
-
-    before = name()
-    harness.run("imagenet", backbone="multiway_nano", data=colours, out=tmp_path, changes=FAST)
-    assert name() == before
-
-
-@pytest.mark.training
 def test_losses_go_to_tensorboard_when_asked_for(colours: Path, tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -257,6 +243,6 @@ def test_losses_go_to_tensorboard_when_asked_for(colours: Path, tmp_path: Path) 
 
 
 def test_a_logger_that_is_not_installed_is_told(colours: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loggers.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(logs.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"--log wandb needs the package wandb\. Install it: .*'wandb>=0\.18'"):
         harness.run("imagenet", backbone="multiway_nano", data=colours, out=tmp_path, changes=FAST, log=["wandb"])

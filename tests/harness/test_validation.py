@@ -10,8 +10,7 @@ import pytest
 import harness
 import tasks
 from backbones import InputError, UsageError
-from harness import hooks, validation
-from harness.loop import StepLoop
+from harness import checkpoint, loop, validation
 from leaderboards.rows import read
 from tasks.bootstrap import mean
 from tasks.classification.imagenet import ImageNet
@@ -80,17 +79,20 @@ def test_an_interrupted_run_has_the_rows_of_an_uninterrupted_one(
     where: str, validated: Path, colours: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Killed between the validation of step 6 and its checkpoint, that step is trained again and not scored again."""
-    owner, method = (hooks.Checkpoint, "_save") if where == "before the checkpoint" else (StepLoop, "_run_step")
-    real, calls = getattr(owner, method), []
+    owner, name, call = {
+        "before the checkpoint": (checkpoint, "save", 2),
+        "in the next epoch": (loop, "optimizer_step", 8),
+    }[where]
+    real, calls = getattr(owner, name), []
 
-    def killed(self, *args) -> None:
+    def killed(*args, **options) -> dict | None:
         calls.append(None)
-        if len(calls) == (2 if owner is hooks.Checkpoint else 8):
+        if len(calls) == call:
             raise KeyboardInterrupt
-        real(self, *args)
+        return real(*args, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr(owner, method, killed)
+        patch.setattr(owner, name, killed)
         with pytest.raises(KeyboardInterrupt):
             run(colours, tmp_path, "validate=1")
     assert [row["step"] for row in curve(tmp_path)] == ["3", "3", "6", "6"]

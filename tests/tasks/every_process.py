@@ -10,20 +10,18 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from backbones import weights
-from harness import cli, distributed, pipeline
-from harness.loop import StepLoop
-from harness.training import Trained, fine_tune
+from harness import cli, distributed, loop, pipeline
+from harness.training import fine_tune
 
-_run_step = StepLoop._run_step
+_optimizer_step = loop.optimizer_step
 
 
 def leave_weights(folder: Path) -> None:
-    def and_saved(model: Any, *args: Any, **options: Any) -> Trained:
+    def and_saved(model: Any, *args: Any, **options: Any) -> Path:
         trained = fine_tune(model, *args, **options)
         weights.save(model.state_dict(), folder / f"{distributed.rank()}.safetensors")
         return trained
@@ -32,13 +30,13 @@ def leave_weights(folder: Path) -> None:
 
 
 def kill_before(step: int) -> None:
-    def run_step(loop: StepLoop, batches: Iterator[Any]) -> None:
-        if loop.iter == step:
+    def killed(*args: Any, **options: Any) -> dict[str, float]:
+        if options["step"] == step:
             distributed.barrier()  # the first process has saved its checkpoint
             os.kill(os.getpid(), signal.SIGKILL)
-        _run_step(loop, batches)
+        return _optimizer_step(*args, **options)
 
-    StepLoop._run_step = run_step
+    loop.optimizer_step = killed
 
 
 if __name__ == "__main__":

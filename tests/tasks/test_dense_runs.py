@@ -17,10 +17,9 @@ from safetensors.torch import load_file
 
 import harness
 import tasks
-from harness import hooks
+from harness import checkpoint, loop
 from harness.cli import main
 from harness.experiment import plan
-from harness.loop import StepLoop
 from harness.predictions import PredictionWriter, read
 from leaderboards.rows import ResultRow
 from tests.support import instances, label_maps, processes
@@ -116,17 +115,16 @@ def test_an_interrupted_run_ends_as_an_uninterrupted_one(
     assert main(arguments(task, data, whole, *NOISY[task], extra=("--validate", "1"))) == 0
     assert (folder(whole, task) / "validation.csv").read_text().count("\n6,2.0,val,") >= 4
     call = arguments(task, data, broken, *NOISY[task])
-    monkeypatch.setattr(hooks, "CHECKPOINT_EVERY", 0.0)
-    run_step, append = StepLoop._run_step, PredictionWriter.append
+    monkeypatch.setattr(checkpoint, "SAVE_EVERY", 0.0)
+    optimizer_step, append = loop.optimizer_step, PredictionWriter.append
     steps: list[int] = []
     batches: list[list[dict]] = []
 
-    def step(loop: StepLoop, items: Iterator[Any]) -> None:
-        if loop.iter == 4 and 4 not in steps:
-            steps.append(4)
+    def interrupted(*args: Any, step: int, **options: Any) -> dict[str, float]:
+        steps.append(step)
+        if step == 4 and steps.count(4) == 1:
             raise KeyboardInterrupt
-        steps.append(loop.iter)
-        run_step(loop, items)
+        return optimizer_step(*args, step=step, **options)
 
     def write(writer: PredictionWriter, records: Iterator[dict]) -> None:
         batches.append(list(records))
@@ -134,7 +132,7 @@ def test_an_interrupted_run_ends_as_an_uninterrupted_one(
             raise KeyboardInterrupt
         append(writer, batches[-1])
 
-    monkeypatch.setattr(StepLoop, "_run_step", step)
+    monkeypatch.setattr(loop, "optimizer_step", interrupted)
     assert main(call) == 130
     assert steps == [0, 1, 2, 3, 4]
     monkeypatch.setattr(PredictionWriter, "append", write)

@@ -95,8 +95,7 @@ def test_a_training_whose_split_matters_is_not_resumed_on_other_processes(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ImageNetRecipe, "split_alters", True)
-    tensors = {"meta": {"iter": 1, "train_seconds": 1.0, "processes": 2}}
-    torch.save(tensors, tmp_path / "last.pth")
+    torch.save({"progress": {"step": 1, "seconds": 1.0, "processes": 2}}, tmp_path / "last.pth")
     with pytest.raises(UsageError, match=r"began on 2 process\(es\).*cannot be resumed on 1"):
         train("imagenet", data, tmp_path, tmp_path, "micro_batch=8")
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from backbones import weights
 from backbones.noise import Share, sharing
 from backbones.tokenizer import BOS, EOS
-from harness.passes import step_on_all
+from harness.passes import backward_on_all
 from tasks.pretraining.masking import BlockMasking, PairMasking, TokenMasking, generator
 from tasks.pretraining.model import MaskedDataModel
 from tasks.pretraining.targets import CodeTarget, PixelTarget, normalised
@@ -201,17 +201,14 @@ def test_training_leaves_the_target_as_it_is() -> None:
     assert made.target.levels.dtype == torch.float64  # it moves along
 
 
-class Wrapper:
-    """An optimizer wrapper that only accumulates gradients."""
+class Accumulating:
+    """An optimizer that only accumulates gradients."""
 
-    def __init__(self, parts: int) -> None:
-        self._parts = parts
-
-    def optim_context(self, _: object) -> Any:
+    def autocast(self) -> Any:
         return nullcontext()
 
-    def update_params(self, loss: Tensor) -> None:
-        (loss / self._parts).backward()
+    def backward(self, loss: Tensor) -> None:
+        loss.backward()
 
 
 def gradients(parts: int) -> dict[str, Tensor]:
@@ -224,7 +221,7 @@ def gradients(parts: int) -> dict[str, Tensor]:
         return sharing(Share(seed=(3,), first=number * rows, count=rows, batch=4))
 
     pieces = [part(whole, slice(number * rows, (number + 1) * rows)) for number in range(parts)]
-    step_on_all(made, pieces, Wrapper(parts), noise=noise)
+    backward_on_all(made, pieces, Accumulating(), noise=noise)
     return {name: value.grad for name, value in made.named_parameters() if value.grad is not None}
 
 
