@@ -12,20 +12,31 @@ from backbones.errors import InputError
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, *, sync: bool = True) -> Iterator[Path]:
     """Yield the path of a new file beside `path` to write, which then takes its place; its folder is made.
 
-    Where writing fails, the new file is removed and the old one is as it was. After a power cut the old one or the new
-    one is there as a whole.
+    Where writing fails, the new file is removed and the old one is as it was.
+
+    Args:
+        sync: wait for the disk, so that after a power cut the old file or the new one is there as a whole. Without it
+            a file may be empty then: for many small files that are easily made again.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
+    partial = partial_name(path)
     try:
         yield partial
-        move_into_place(partial, path)
+        if sync:
+            move_into_place(partial, path)
+        else:
+            partial.replace(path)
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
+
+
+def partial_name(path: Path) -> Path:
+    """Path that `replacing` writes to before the file gets its name."""
+    return path.with_name(path.name + ".partial")
 
 
 def move_into_place(partial: Path, path: Path) -> None:

@@ -20,7 +20,7 @@ from backbones import pickles
 from backbones.arrays import read_arrays
 from backbones.config import CONFIGS
 from backbones.errors import InputError
-from backbones.files import move_into_place, require_weights
+from backbones.files import replacing, require_weights
 from backbones.positions import UNUSED_ROWS
 
 TRUNK = "beit3."  # what official checkpoints put before the transformer's own names
@@ -72,10 +72,10 @@ def read(path: str | Path) -> dict[str, Tensor]:
 def save(state: dict[str, Tensor], path: str | Path, *, metadata: dict[str, str] | None = None) -> None:
     """Write a state dict as safetensors; the file appears only once it is whole."""
     path = Path(path)
-    partial = path.with_name(path.name + ".partial")
     # No two tensors may share memory in a safetensors file.
-    save_file({name: tensor.detach().cpu().contiguous().clone() for name, tensor in state.items()}, partial, metadata)
-    move_into_place(partial, path)
+    tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in state.items()}
+    with replacing(path) as partial:
+        save_file(tensors, partial, metadata)
 
 
 def load(model: nn.Module, path: str | Path, *, new_heads: bool = False) -> LoadReport:

@@ -24,6 +24,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from backbones.errors import InputError
+from backbones.files import move_into_place
 
 Record = Mapping[str, Any]
 
@@ -112,8 +113,8 @@ def merge(folder: Path, target: Path, ids: Sequence[str]) -> None:
     writer.close()
     merged = build / "0-0.jsonl"
     if merged.with_suffix(".arrays").exists():
-        merged.with_suffix(".arrays").replace(target.with_suffix(".arrays"))
-    merged.replace(target)  # last: the split is complete from here on
+        move_into_place(merged.with_suffix(".arrays"), target.with_suffix(".arrays"))
+    move_into_place(merged, target)  # last: the split is complete from here on
     shutil.rmtree(build)
     shutil.rmtree(folder)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from backbones.errors import InputError
-from backbones.files import move_into_place
+from backbones.files import replacing
 from harness import distributed
 from harness.fingerprint import Fingerprint, differences
 from harness.progress import note
@@ -174,11 +174,9 @@ def write_bytes(path: Path, content: bytes) -> None:
     Raises:
         InputError: it cannot be written; the file that was there is unchanged.
     """
-    partial = path.with_name(path.name + ".partial")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(content)
-        move_into_place(partial, path)
+        with replacing(path) as partial:
+            partial.write_bytes(content)
     except OSError as error:
         raise InputError(
             f"{path} cannot be written ({error.strerror}). Free some space or fix the permissions and run the same "

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
+from backbones.files import replacing
 from leaderboards.rows import ResultsError
 from leaderboards.spreadsheet import neutral
 
@@ -32,14 +33,11 @@ def write(path: Path, rows: Sequence[ClassRow]) -> None:
     Raises:
         ResultsError: it cannot be written; the file that was there is unchanged.
     """
-    partial = path.with_name(path.name + ".partial")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("w", newline="", encoding="utf-8") as file:
+        with replacing(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, [column.name for column in fields(ClassRow)])
             writer.writeheader()
             writer.writerows({name: neutral(cell) for name, cell in asdict(row).items()} for row in rows)
-        partial.replace(path)
     except OSError as error:
         raise ResultsError(
             f"The metrics of single classes cannot be written to {path} ({error.strerror}). Free some space, fix the "

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import csv
 import fcntl
-import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, get_type_hints
 
+from backbones.files import replacing
 from leaderboards.spreadsheet import neutral, restored
 
 # Version of the columns and of their meaning; goes up with either.
@@ -223,18 +223,10 @@ def _keep_copy(path: Path, *, schema: int) -> None:
 
 
 def _replace(path: Path, columns: Sequence[str], rows: Sequence[_Cells]) -> None:
-    partial = path.with_name(path.name + ".partial")
-    try:
-        with partial.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, columns)
-            writer.writeheader()
-            writer.writerows(rows)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except OSError:
-        partial.unlink(missing_ok=True)
-        raise
+    with replacing(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 @contextmanager

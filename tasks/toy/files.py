@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from backbones.files import replacing
 from tasks.adapter import Progress
 from tasks.toy.draw import draw
-from tasks.toy.folder import partial_name
 from tasks.toy.scene import Scene
 
 QUALITY = 92  # of the JPEG files
@@ -27,11 +27,9 @@ def save_picture(path: Path, scene: Scene, *, image_size: int) -> None:
 
 def save_pixels(path: Path, pixels: np.ndarray) -> None:
     """Write uint8 [rows, columns, 3] (RGB) or [rows, columns] as a picture, in the format of the name's suffix."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = partial_name(path)
     image = Image.fromarray(pixels)
-    image.save(partial, FORMATS[path.suffix], **({"quality": QUALITY} if path.suffix != ".png" else {}))
-    partial.replace(path)
+    with replacing(path, sync=False) as partial:
+        image.save(partial, FORMATS[path.suffix], **({"quality": QUALITY} if path.suffix != ".png" else {}))
 
 
 def save_json(path: Path, content: Any) -> None:
@@ -44,10 +42,8 @@ def save_lines(path: Path, rows: Iterable[Any]) -> None:
 
 
 def save_text(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = partial_name(path)
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
+    with replacing(path) as partial:
+        partial.write_text(text, encoding="utf-8")
 
 
 def numbers(count: int, title: str, progress: Progress | None) -> Iterable[int]:

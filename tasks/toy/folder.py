@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from backbones.errors import InputError
+from backbones.files import partial_name, replacing
 
 MARKER, UNFINISHED = "toy.json", "toy.partial.json"
 
@@ -28,20 +29,14 @@ def begin(folder: Path, parameters: Mapping[str, int]) -> bool:
     first_try = partial_name(folder / UNFINISHED)
     if folder.is_dir() and any(entry != first_try for entry in folder.iterdir()):
         raise _taken(folder, parameters, "files that are no toy data set")
-    folder.mkdir(parents=True, exist_ok=True)
-    first_try.write_text(_text(parameters))
-    first_try.replace(folder / UNFINISHED)
+    with replacing(folder / UNFINISHED) as partial:
+        partial.write_text(_text(parameters))
     return False
 
 
 def finish(folder: Path) -> None:
     """Mark `folder` as complete."""
     (folder / UNFINISHED).replace(folder / MARKER)
-
-
-def partial_name(path: Path) -> Path:
-    """Path of a file while it is written."""
-    return path.with_name(path.name + ".partial")
 
 
 def _text(parameters: Mapping[str, int]) -> str:
