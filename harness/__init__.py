@@ -1,4 +1,4 @@
-"""Top floor: runs experiments and keeps their results. Its functions are loaded when first used."""
+"""Run experiments and keep their results. The functions are imported when they are first used."""
 
 from importlib import import_module
 from typing import Any

@@ -1,4 +1,4 @@
-"""`python -m harness`, the same as the `harness` command."""
+"""Run the `harness` command as `python -m harness`."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The stages with a model as functions: for the command line, and for Python programs (`harness.run`).
+"""Functions behind the commands that need a model, also for Python programs (`harness.run`).
 
 import harness
 rows = harness.run("imagenet", backbone="multiway_nano", data="runs/toy")
@@ -20,9 +20,9 @@ RESULTS = "results.csv"
 def run(
     tasks: str | Sequence[str], *, out: str | Path = "runs", log: Sequence[str] = (), show: int = 0, **options: Any
 ) -> list[ResultRow]:
-    """Fine-tune once, predict and score each split: a folder per task under `out`, rows added to `out/results.csv`.
+    """Fine-tune once, then predict and score each split: one folder per task under `out`, rows in `out/results.csv`.
 
-    The same call again goes on where an interrupted one stopped, and recomputes no stage that is complete.
+    A repeated call resumes an interrupted run and skips stages that are complete.
 
     Args:
         tasks: one task name or several.

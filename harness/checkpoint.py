@@ -1,4 +1,4 @@
-"""The checkpoint that an interrupted training goes on from."""
+"""Checkpoints, from which an interrupted training is resumed."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ class TrainingState:
 
     @property
     def result(self) -> BaseModel:
-        """The model that the training would end with now: the averaged one where there is one."""
+        """Model that the training would end with now: the averaged one where there is one."""
         return self.ema.module if self.ema else self.model
 
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """How far a training has come."""
+    """Progress of a training."""
 
     step: int = 0  # optimizer steps done
     seconds: float = 0.0  # of training, over all starts
@@ -67,7 +67,7 @@ def read_progress(path: Path) -> Progress:
 
 
 def load(path: Path, state: TrainingState) -> None:
-    """Bring a training to the state in the checkpoint `path`; every process has to call."""
+    """Restore the state in the checkpoint `path`; every process has to call."""
     distributed.wait_for(path)
     content = _read(path)
     state.model.load_state_dict(content["model"])

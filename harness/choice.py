@@ -1,7 +1,7 @@
 """Choice of the recipe, and agreement of its image size with the backbone's.
 
 The names of backbones and of released weights say which images they are for (`beit3_large_patch16_480`) and which
-pretraining they had (`beit3_base_indomain_patch16_224.pth`). A recipe that disagrees is an error, or is told.
+pretraining they had (`beit3_base_indomain_patch16_224.pth`). A recipe that disagrees is an error, or is reported.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ INDOMAIN = "_indomain"
 def choose(
     adapter: TaskAdapter, *, backbone: str, weights: Path | None, given: str | None
 ) -> tuple[Recipe, tuple[str, ...]]:
-    """The recipe of a run, and what is to be told about it.
+    """Choose the recipe of a run; returns it with notices for the user.
 
     Args:
         given: key of the recipe that the user asked for; when None, the names of backbone and weights decide: their
@@ -39,8 +39,10 @@ def choose(
     if sized in recipes:
         return recipes[sized], (f"Recipe {sized}, which is for the image size in the name {backbone}",)
     if indomain and family + INDOMAIN in recipes:
-        told = f"Recipe {family + INDOMAIN}, as {weights.name} has in-domain pretraining (otherwise: --recipe {family})"
-        return recipes[family + INDOMAIN], (told,)
+        notice = (
+            f"Recipe {family + INDOMAIN}, as {weights.name} has in-domain pretraining (otherwise: --recipe {family})"
+        )
+        return recipes[family + INDOMAIN], (notice,)
     return _named(adapter, family), ()
 
 
@@ -61,17 +63,17 @@ def _variant_notices(recipes: Mapping[str, Recipe], given: str, weights: Path | 
 
 
 def named_size(backbone: str) -> int | None:
-    """Pixels of the images that the name of a Multiway backbone says, None where it says nothing."""
+    """Image size in pixels from the name of a Multiway backbone; None where the name has none."""
     found = re.search(r"_patch\d+_(\d+)$", backbone)
     return int(found[1]) if found and not backbone.startswith(backbones.TIMM) else None
 
 
 def agreed_size(backbone: str, recipe: Recipe, *, by_hand: bool, recipes: Mapping[str, Recipe]) -> tuple[str, ...]:
-    """Notices about the image size.
+    """Check that recipe and backbone agree on the image size; returns notices for the user.
 
     Args:
-        by_hand: whether the user gave the size of this recipe.
-        recipes: those of the task, for the way out in the message.
+        by_hand: the user gave the size of this recipe.
+        recipes: those of the task, for the suggestions in the message.
 
     Raises:
         UsageError: the recipe has another size than the backbone's name says, and nobody asked for it. Names of the

@@ -1,4 +1,4 @@
-"""Number of loader workers that a process has room for."""
+"""Number of loader workers for a process."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ CGROUP_LIMITS = Path("/sys/fs/cgroup/cpu.max")
 
 
 def loader_workers(wanted: int | None) -> int:
-    """Loader workers of this process: `wanted`, or by default one fewer than its share of the node's cores.
+    """Number of loader workers of this process: `wanted`, or by default one fewer than its share of the node's cores.
 
     The share counts the cores that the process may run on, each divided by the processes that may run there too: the
     same for one SLURM task with eight processes and for eight tasks bound to cores of their own. A container's CPU
-    limit counts as well. At least 1, at most `MOST`. Every process has to call this, as the shares need all of them.
+    limit counts as well. At least 1, at most `MOST`. Every process has to call, since the shares depend on all of them.
     """
     cores = frozenset(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else frozenset(range(os.cpu_count()))
     here = socket.gethostname()
@@ -34,7 +34,7 @@ def loader_workers(wanted: int | None) -> int:
 
 
 def _container_limit() -> Fraction | None:
-    """Cores' worth of time that a container (cgroup v2) may use; None where there is no limit."""
+    """CPU limit of the container (cgroup v2) in cores; None where there is none."""
     try:
         quota, period = CGROUP_LIMITS.read_text().split()
     except (OSError, ValueError):

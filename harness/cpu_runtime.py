@@ -1,31 +1,31 @@
-"""What a process that computes on a CPU wants of its C library, before PyTorch is imported."""
+"""C library settings for a process that computes on a CPU, made before PyTorch is imported."""
 
 from __future__ import annotations
 
 import ctypes
 import os
 
-# glibc's names of what mallopt sets, from malloc.h.
+# Parameters of mallopt, from glibc's malloc.h.
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 KEPT = 2**30  # bytes
 
 
 def prepare() -> None:
-    """Waiting and memory as PyTorch on a CPU wants them; call it before PyTorch is imported.
+    """Set how threads wait and how memory is freed, for PyTorch on a CPU; call it before PyTorch is imported.
 
-    What the user has set in the environment stays.
+    Environment variables that the user has set stay.
     """
-    # PyTorch's idle threads wait in a loop; where others use the machine too, that is time taken from those who
-    # work. Two runs on two cores took up to ten times as long; alone, a run loses nothing that can be measured.
+    # Idle threads of PyTorch spin, which takes time from other processes on the machine. With the default, two runs on
+    # two cores took up to ten times as long; a run alone loses nothing measurable by waiting.
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     _keep_freed_memory()
 
 
 def _keep_freed_memory() -> None:
-    """Have glibc keep what is freed, up to a GiB, instead of handing it back to the system.
+    """Let glibc keep up to a GiB of freed memory instead of returning it to the system.
 
-    PyTorch on a CPU allocates every activation anew, and glibc takes the large ones from the system and gives them
-    back each time: a base model's forward of 8 images has up to 200,000 page faults, a tenth of its time. The price is
+    PyTorch on a CPU allocates every activation again, and glibc takes the large ones from the system and returns
+    them each time: a base model's forward of 8 images has up to 200,000 page faults, a tenth of its time. The price is
     5 to 12 % more memory at the peak of a fine-tuning of a detector, whose images differ in size; it does not grow with
     the run. Other C libraries have no mallopt and are left alone.
     """

@@ -16,12 +16,12 @@ from tasks.recipe import Recipe
 
 
 def device() -> torch.device:
-    """This process's GPU when there is one, else the CPU."""
+    """Device of this process: its GPU when there is one, else the CPU."""
     return torch.device("cuda", _gpu()) if torch.cuda.is_available() else torch.device("cpu")
 
 
 def _gpu() -> int:
-    """The index of this process's GPU; 0 where a scheduler shows each process one GPU only, its own."""
+    """Index of this process's GPU; 0 where a scheduler shows each process only its own."""
     index = int(os.environ.get("LOCAL_RANK") or os.environ.get("SLURM_LOCALID", "0"))
     visible = torch.cuda.device_count()
     if visible == 1:
@@ -42,7 +42,7 @@ def describe(where: torch.device) -> str:
 
 
 def computes_bf16(where: torch.device) -> bool:
-    """Whether the device multiplies bfloat16 matrices in hardware."""
+    """Check that the device multiplies bfloat16 matrices in hardware."""
     if where.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     has = torch.cpu.get_capabilities()
@@ -50,10 +50,10 @@ def computes_bf16(where: torch.device) -> bool:
 
 
 def precision(asked: str, where: torch.device) -> str:
-    """'bf16', 'fp16' or 'fp32': what a recipe's precision means on a device.
+    """Precision of training on a device, 'bf16', 'fp16' or 'fp32', from a recipe's `precision`.
 
-    'auto' is bf16 where the device computes in it, else fp16 on a GPU (V100 and T4 have nothing else that is fast) and
-    fp32 on a CPU.
+    'auto' is bf16 where the device computes in it, else fp16 on a GPU (on V100 and T4 the only fast one) and fp32 on a
+    CPU.
     """
     if asked != "auto":
         return asked
@@ -63,11 +63,11 @@ def precision(asked: str, where: torch.device) -> str:
 
 
 def prediction_precision(recipe: Recipe, where: torch.device) -> str:
-    """The precision that a recipe's predictions are computed in.
+    """Precision of a recipe's predictions on a device.
 
-    'auto' is the nearest to float32 that costs nothing or little: fp16 on a GPU, as fast as bf16, eight times finer and
-    what official evaluations ran in; fp32 on a CPU. bf16 changes a seventh of a nano model's captions, fp16 one in
-    fifty (`tests/benchmarks/precision.py`). A recipe whose predictions nobody checks for an overflow of float16 has the
+    'auto' is the closest to float32 that costs little or nothing: fp16 on a GPU, which is as fast as bf16, eight times
+    finer, and used by official evaluations; fp32 on a CPU. bf16 changes a seventh of a nano model's captions, fp16 one
+    in fifty (`tests/benchmarks/precision.py`). Recipes whose predictions are not checked for float16 overflow have the
     precision of training.
     """
     if recipe.precision != "auto" or not recipe.checks_overflow:
@@ -79,12 +79,12 @@ HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def autocast(chosen: str, where: torch.device) -> AbstractContextManager:
-    """Mixed precision with products in bfloat16 or float16 and float32 weights, or nothing for fp32."""
+    """Context of mixed precision with float32 weights and products in bfloat16 or float16; none for fp32."""
     return contextlib.nullcontext() if chosen == "fp32" else torch.autocast(where.type, HALF[chosen])
 
 
 def reset_peak_memory(where: torch.device) -> None:
-    """Let `peak_memory` count from here on. Resident memory can be reset on Linux only."""
+    """Start the measurement of `peak_memory`. Resident memory can be reset on Linux only."""
     if where.type == "cuda":
         torch.cuda.init()  # there are no statistics before
         torch.cuda.reset_peak_memory_stats(where)
@@ -94,7 +94,7 @@ def reset_peak_memory(where: torch.device) -> None:
 
 
 def peak_memory(where: torch.device) -> int:
-    """Largest memory of this process in bytes since the last reset: GPU memory on a GPU, else resident memory."""
+    """Peak memory of this process in bytes since the last reset: GPU memory on a GPU, else resident memory."""
     if where.type == "cuda":
         return torch.cuda.max_memory_allocated(where)
     unit = 1 if sys.platform == "darwin" else 1024

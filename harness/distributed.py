@@ -1,4 +1,4 @@
-"""Processes started by torchrun, and a single process as the case of one. PyTorch is imported by `start` only."""
+"""Communication between the processes of a run; a single process is a group of one. Only `start` imports PyTorch."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ VISIBLE_WITHIN = 120.0  # seconds; network file systems remember for up to a min
 
 
 def launched() -> bool:
-    """Whether torchrun (or the like) started this process as one of several."""
+    """Check that torchrun or the like started this process as one of several."""
     return int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
 def _group() -> ModuleType | None:
-    """`torch.distributed` where this process is in a group, else None; a process without PyTorch is in none."""
+    """`torch.distributed` if this process is in a group, else None; without PyTorch it is in none."""
     dist = sys.modules.get("torch.distributed")
     return dist if dist is not None and dist.is_initialized() else None
 
 
 def start() -> None:
-    """Join the other processes; nothing to do when there are none."""
+    """Join the process group; does nothing for a single process."""
     if not launched() or _group():
         return
     import torch
@@ -48,7 +48,7 @@ def start() -> None:
 
 
 def stop() -> None:
-    """Leave the group, so that no process complains at exit."""
+    """Leave the process group, so that no process warns at exit."""
     if dist := _group():
         dist.destroy_process_group()
 
@@ -64,7 +64,7 @@ def world_size() -> int:
 
 
 def averaging(model: Any, *, now: bool) -> AbstractContextManager:
-    """Context of a forward and a backward pass after which gradients are averaged over processes, or not yet.
+    """Context of a forward and a backward pass, with gradients averaged over processes at its end if `now`.
 
     Args:
         model: a task model, or PyTorch's wrapper of several processes around one.
@@ -79,13 +79,13 @@ def barrier() -> None:
 
 
 def decided(find: Callable[[], T]) -> T:
-    """The main process's finding, in every process; the others do not look themselves.
+    """Value that the main process finds, in every process; the others do not call `find`.
 
-    For whatever is decided by a look at the disk: two processes may see different states of a folder, one a moment
-    before the other or through an old cache of a network file system, and would then go different ways.
+    For every decision that depends on the disk: two processes may see different states of a folder, one a moment
+    before the other or through an old cache of a network file system, and would then take different branches.
 
     Raises:
-        InputError: the main process's, in every process.
+        InputError: that of the main process, in every process.
     """
     outcome: tuple[bool, object] = (True, None)
     if rank() == 0:
@@ -116,7 +116,7 @@ def wait_for(path: Path) -> None:
 
 
 def from_main(value: object) -> object:
-    """The main process's value, in every process."""
+    """Value of the main process, in every process."""
     dist = _group()
     if dist is None:
         return value
@@ -126,7 +126,7 @@ def from_main(value: object) -> object:
 
 
 def from_all(value: object) -> list[object]:
-    """The value of every process, in the order of their ranks."""
+    """Values of all processes, in the order of their ranks."""
     dist = _group()
     if dist is None:
         return [value]

@@ -1,4 +1,4 @@
-"""What works on this machine and what does not."""
+"""Report of what works on this machine."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Finding(NamedTuple):
 
 
 def examine(*, data: Sequence[str | Path] = (), out: str | Path = "runs") -> list[Finding]:
-    """Look at Python, packages, device, Java, disk and data folders."""
+    """Examine Python, packages, device, Java, disk and data folders."""
     packages = [_package(name, use) for name, use in PACKAGES.items()]
     findings = [_python(), *packages]
     if packages[0].ok:
@@ -55,14 +55,14 @@ def examine(*, data: Sequence[str | Path] = (), out: str | Path = "runs") -> lis
 
 def _python() -> Finding:
     ok = sys.version_info >= (3, 11)
-    mend = "" if ok else "; 3.11 or newer is needed"
-    return Finding("Python", ok, f"{platform.python_version()} on {platform.platform()}{mend}", needed=True)
+    advice = "" if ok else "; 3.11 or newer is needed"
+    return Finding("Python", ok, f"{platform.python_version()} on {platform.platform()}{advice}", needed=True)
 
 
 def _package(name: str, use: str) -> Finding:
     try:
         module = importlib.import_module(name)
-    except Exception as error:  # a package can fail in any way; the way is the finding
+    except Exception as error:  # a package can fail in any way
         reason = str(error).splitlines()[0] if str(error) else ""
         return Finding(name, False, f"{type(error).__name__}: {reason} (for {use}). {_fix(name, error)}", needed=True)
     if name == "cv2" and (reason := opencv.reason()):
@@ -132,7 +132,7 @@ def _disk(out: Path) -> Finding:
 
 
 def _data(root: Path) -> list[Finding]:
-    """A line for each task with data in a folder, and one line for the others."""
+    """One finding for each task with data in a folder, and one for all others."""
     if not root.is_dir():
         return [Finding(f"data {root}", False, f"no such folder; `harness toy {root}` draws a practice set there")]
     import tasks

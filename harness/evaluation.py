@@ -1,4 +1,4 @@
-"""The stages without a model, `harness.score` and `harness.submit`: nothing here imports PyTorch."""
+"""Functions behind the commands that need no model, `score` and `submit`; nothing here imports PyTorch."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def submit(
     name: str = "multiway",
     out: str | Path | None = None,
 ) -> list[Path]:
-    """Write the files that a split's test server takes, validated by the server's rules; returns their paths.
+    """Write the files for a split's test server, checked by its rules; returns their paths.
 
     Args:
         predictions: of the split, or of one that has all its samples (VQA's test-std has test-dev's).

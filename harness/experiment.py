@@ -1,4 +1,4 @@
-"""What a run is: a task, a backbone, data and a recipe, all resolved before anything starts."""
+"""Definition of a run: task, backbone, data and recipe, all resolved before anything starts."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ OFFICIAL_TOKENIZER = "beit3.spm"
 
 @dataclass(frozen=True, kw_only=True)
 class Experiment:
-    """A resolved run."""
+    """A run with all names and options resolved."""
 
     adapter: TaskAdapter
     backbone: str
@@ -78,7 +78,7 @@ class Experiment:
         self.context  # noqa: B018  cached
 
     def read_tokenizer(self) -> Tokenizer | None:
-        """The tokenizer, for tasks with text.
+        """Read the tokenizer; None for tasks without text.
 
         Raises:
             InputError: it cannot be read or does not belong to the backbone.
@@ -90,7 +90,7 @@ class Experiment:
         return tokenizer
 
     def build_model(self) -> BaseModel:
-        """The task model without weights from a file; the seed decides the random ones."""
+        """Build the task model with random weights, which follow from the seed."""
         import torch
 
         options = _backbone_options(self.adapter, self.backbone, self.recipe)
@@ -105,7 +105,7 @@ class Experiment:
         return self.adapter.model(backbone, self.context)
 
     def identity(self, *, weights_sha256: str, tokenizer_sha256: str, stage: str) -> dict[str, Any]:
-        """Everything besides the data that decides the result, for telling this run's folder from another's."""
+        """Everything besides the data that decides the result, JSON-able; it identifies the run's folder."""
         return {
             "command": stage,
             "task": self.adapter.name,
@@ -149,8 +149,8 @@ def plan(
         changes: `key=value` texts for recipe fields.
         split: one or several to predict; the task's usual one when not given.
         limit: take that many samples of each split, evenly spaced.
-        verify_images: read all image files first; rows have the hash of their contents, and a run's folder is told
-            from another's by it and not by the files' times.
+        verify_images: read all image files first; rows have the hash of their contents, which identifies a run's
+            folder in place of the files' times.
         dataset: name of the data for the rows, where they are not the benchmark's own.
         trained_on: what the weights have seen, as TASK:SPLIT texts; see `leaderboards.leaks`.
         name: of the run's folder; backbone and seed when not given.
@@ -319,7 +319,7 @@ def _tokenizer(
 
 
 def _implied(recipe: Recipe, names: Sequence[str]) -> tuple[str, ...]:
-    """A notice of fields that were changed by no one by hand: they follow from a new length."""
+    """Notice of fields that follow from a new length."""
     values = ", ".join(f"{name}={getattr(recipe, name)}" for name in names)
     return (f"The length given implies {values}",) if names else ()
 

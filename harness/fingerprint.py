@@ -1,4 +1,4 @@
-"""Fingerprints of a run's data: a hash of samples, and of their image files sizes and times, or contents."""
+"""Fingerprints of a run's data: a hash of the samples, and one of their image files' sizes and times, or contents."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ CHUNK = 512  # files that a thread looks at in one go
 
 @dataclass(frozen=True, kw_only=True)
 class Fingerprint:
-    """Of one split.
+    """Fingerprint of one split.
 
     data: see `data_sha256`.
     images: number, bytes and a hash of sizes and modification times of the image files, in the order of their first
-        use. It tells this machine's files from what they were before; it is no part of a result row, since a copy of
-        the same files may have other times.
+        use. It shows whether this machine's files have changed; it is not in a result row, since a copy of the same
+        files may have other times.
     images_sha256: hash of the contents, when they were read.
     """
 
@@ -36,7 +36,7 @@ class Fingerprint:
 
 
 def fingerprint(adapter: TaskAdapter, samples: Sequence[Sample], root: Path, *, contents: bool = False) -> Fingerprint:
-    """The fingerprint of a split; goes through the samples once.
+    """Compute the fingerprint of a split in one pass over the samples.
 
     Args:
         root: the task's data folder.
@@ -58,7 +58,7 @@ def fingerprint(adapter: TaskAdapter, samples: Sequence[Sample], root: Path, *, 
 
 
 def differences(split: str, before: Mapping[str, Any], now: Fingerprint) -> list[str]:
-    """Differences of a split to the time when `before` was stored; empty when it is the same.
+    """Describe how a split differs from its stored fingerprint; empty when it is the same.
 
     Contents decide about images where both sides have read them, else sizes and times.
     """
@@ -85,7 +85,7 @@ def _stamp(paths: Sequence[str]) -> dict[str, int | str]:
 
 
 def _size_and_time(path: str) -> tuple[int, int]:
-    """Bytes and whole seconds, which archives and copies keep; of an absent file, which opening it tells, -1 and 0."""
+    """Size in bytes and modification time in whole seconds, which archives and copies keep; -1 and 0 if absent."""
     try:
         found = os.stat(path)  # noqa: PTH116  a million Path objects take seconds
     except OSError:
@@ -94,7 +94,7 @@ def _size_and_time(path: str) -> tuple[int, int]:
 
 
 def _contents(paths: Sequence[str]) -> str:
-    """Hash of the sha256 of each file, one a line."""
+    """Hash over the SHA-256 of each file, one per line."""
     digest = hashlib.sha256()
     with bar("verify images", len(paths)) as shown:
         for line in _each(_sha256, paths):
@@ -115,7 +115,7 @@ def _sha256(path: str) -> str:
 
 
 def _each(look: Callable[[str], Any], paths: Sequence[str]) -> Iterator[Any]:
-    """`look` at every path, many at a time, in their order."""
+    """Call `look` for every path in parallel; yields the results in the order of the paths."""
     chunks = [paths[first : first + CHUNK] for first in range(0, len(paths), CHUNK)]
     with ThreadPoolExecutor(THREADS) as pool:
         for found in pool.map(lambda chunk: [look(path) for path in chunk], chunks):

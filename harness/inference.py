@@ -1,4 +1,4 @@
-"""Prediction: every sample of a split once, whatever the number of processes and of interruptions."""
+"""Prediction of every sample of a split once, with any number of processes and interruptions."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tasks.recipe import Recipe
 
 @dataclass(frozen=True)
 class Predicted:
-    """What prediction leaves. Seconds and images are this call's, after interruptions fewer than the split's."""
+    """Result of a prediction; seconds and samples are those of this call, fewer after an interruption."""
 
     path: Path
     seconds: float
@@ -39,10 +39,10 @@ def predict(
     target: Path,
     title: str | None = "predict",
 ) -> Predicted:
-    """Predict the samples that `target` and its parts lack, and complete `target`.
+    """Predict the samples that are not predicted yet, and complete the file `target`.
 
     Batches are fixed slices of the split, and processes share whole batches: a sample is always computed in the
-    same company, so the records do not depend on how the work was divided.
+    same batch, so the records do not depend on how the work was divided.
 
     Args:
         title: of the progress bar; None for no bar.
@@ -83,7 +83,7 @@ def predict(
 
 
 def _have(target: Path, parts: Path) -> set[str] | None:
-    """Ids that earlier starts have predicted; None when the split is complete."""
+    """Ids that were predicted before; None when the split is complete."""
     if target.exists():
         return None
     return done(parts) if parts.is_dir() else set()

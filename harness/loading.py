@@ -32,9 +32,9 @@ def seed_everything(*counters: int) -> None:
 
 
 class TrainBatches(Sampler[list[tuple[int, int]]]):
-    """This process's share of every batch, as (epoch, index) keys, endless.
+    """Endless sampler of this process's share of every batch, as (epoch, index) keys.
 
-    A batch is `micro * processes * accumulation` consecutive entries of the epoch's permutation; what is left
+    A batch is `micro * processes * accumulation` consecutive entries of the epoch's permutation; the rest
     at an epoch's end is dropped, as in the official code.
 
     start: the optimizer step to begin with.
@@ -69,7 +69,7 @@ class TrainBatches(Sampler[list[tuple[int, int]]]):
 
 
 class _TrainSet(Dataset):
-    """Items by (epoch, index), each augmented with a generator of its own."""
+    """Samples by (epoch, index), each augmented with random numbers of its own."""
 
     def __init__(self, items: Dataset, seed: int) -> None:
         self._items = items
@@ -95,7 +95,7 @@ class _EvalSet(Dataset):
 
 
 def _guarded(items: Dataset, index: int) -> Any:
-    """The item, or the error as a value: a loader process would bury it in its own traceback."""
+    """Read a sample; an error is returned, since a loader process would bury it in its own traceback."""
     try:
         return items[index]
     except InputError as error:
@@ -103,7 +103,7 @@ def _guarded(items: Dataset, index: int) -> Any:
 
 
 class _Collate:
-    """The data set's own collation, unless an item is an error."""
+    """The data set's own collation, or the error if a sample is one."""
 
     def __init__(self, items: Dataset) -> None:
         self._collate = getattr(items, "collate", default_collate)
@@ -114,12 +114,12 @@ class _Collate:
 
 
 def train_loader(items: Dataset, batches: TrainBatches, *, workers: int, seed: int) -> DataLoader:
-    """An endless loader of this process's shares."""
+    """Make the endless loader of this process's share of the training data."""
     return _loader(items, _TrainSet(items, seed), batches, workers=workers, persistent_workers=workers > 0)
 
 
 def eval_loader(items: Dataset, batches: Sequence[Sequence[int]], *, workers: int) -> DataLoader:
-    """A loader of the given batches of indices."""
+    """Make a loader of the given batches of indices."""
     return _loader(items, _EvalSet(items), batches, workers=min(workers, len(batches)))
 
 
@@ -147,7 +147,7 @@ def _allow_open_files() -> None:
 
 
 class Unbroken(Iterator):
-    """The batches of a loader, of which one that is an error is raised.
+    """Iterator over the batches of a loader; raises one that is an error.
 
     waited: seconds in which the next batch was not there yet, so far.
     """

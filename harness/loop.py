@@ -1,4 +1,4 @@
-"""The training loop: one iteration is one optimizer step, made of micro-batches."""
+"""Training loop whose iteration is one optimizer step, made of micro-batches."""
 
 from __future__ import annotations
 
@@ -167,7 +167,7 @@ def optimizer_step(
 
 @contextmanager
 def _noise(part: int, *, seed: int, step: int, parts: int, micro_batch: int) -> Iterator[None]:
-    """The noise of one part: stochastic depth's follows from a sample's place in the step's batch."""
+    """Context of one part's random numbers; those of stochastic depth follow from a sample's place in the batch."""
     seed_everything(seed, step, part, distributed.rank())
     processes = distributed.world_size()
     share = Share(
@@ -181,18 +181,18 @@ def _noise(part: int, *, seed: int, step: int, parts: int, micro_batch: int) -> 
 
 
 def _numbers(values: Mapping[str, Tensor]) -> dict[str, float]:
-    """Scalars as numbers, fetched from the device at once: one by one each would wait for it."""
+    """Convert scalars to numbers with one transfer from the device; each by itself would wait for it."""
     stacked = torch.stack([torch.as_tensor(value).float().reshape(()) for value in values.values()])
     return dict(zip(values, stacked.tolist(), strict=True))
 
 
 def _means(values: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """The mean of each scalar over several steps."""
+    """Mean of each scalar over several steps."""
     return {name: sum(step[name] for step in values) / len(values) for name in values[-1]}
 
 
 def _progress(last: Path, recipe: Recipe) -> Progress:
-    """How far an interrupted training has come, if this one may go on from there."""
+    """Progress of an interrupted training that this one may resume."""
     found = distributed.decided(lambda: checkpoint.read_progress(last))
     processes = distributed.world_size()
     if recipe.split_alters and found.step and found.processes != processes:
@@ -205,7 +205,7 @@ def _progress(last: Path, recipe: Recipe) -> Progress:
 
 
 def _prepare(model: BaseModel, recipe: Recipe) -> tuple[nn.Module, TrainingState]:
-    """The model as it is called in training, and the state of a training that begins."""
+    """Set up a training: the model as it is called in it, and its initial state."""
     where = device()
     model.to(where)
     if distributed.world_size() > 1 and where.type == "cuda":

@@ -1,4 +1,4 @@
-"""Samples that one process of each node reads and all of them map."""
+"""Samples that one process of each node reads and all its processes map into memory."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ _ALIGNED = 64  # bytes; where an array in the file may begin
 
 
 def once_per_node(read: Callable[[], Sequence[Sample]]) -> CompactSamples:
-    """The samples that `read` returns, read by the first process of each node; every process has to call this.
+    """Samples that `read` returns, read by the first process of each node; every process has to call.
 
-    The arrays lie in a temporary file (in `TMPDIR`) that all processes of the node map and that is removed at once: it
+    The arrays are in a temporary file (in `TMPDIR`) that all processes of the node map and that is removed at once: it
     lives as long as a process has it mapped. So they are in memory once, and may leave it when memory is short.
 
     Raises:
@@ -48,7 +48,7 @@ def once_per_node(read: Callable[[], Sequence[Sample]]) -> CompactSamples:
 
 
 def _written(read: Callable[[], Sequence[Sample]]) -> Path | InputError | UsageError:
-    """A file with the samples, or why there is none: an error in one process alone would leave the others waiting."""
+    """Write the samples to a file; errors are returned, since raised here they would leave other processes waiting."""
     try:
         samples = read()
         return _write(samples if isinstance(samples, CompactSamples) else Packed.of(samples))
@@ -57,7 +57,7 @@ def _written(read: Callable[[], Sequence[Sample]]) -> Path | InputError | UsageE
 
 
 def _write(samples: CompactSamples) -> Path:
-    """A file that begins with the place of a pickle, which has all but the arrays, and of each array."""
+    """Write a file: the positions of all parts, then a pickle with everything but the arrays, then each array."""
     buffers: list[pickle.PickleBuffer] = []
     rest = pickle.dumps(samples, protocol=pickle.HIGHEST_PROTOCOL, buffer_callback=buffers.append)
     parts = [memoryview(rest), *(buffer.raw() for buffer in buffers)]

@@ -83,13 +83,13 @@ def step_schedule(
 
 
 def _warmup_factor(steps: int, warmup_steps: int, *, first: float) -> np.ndarray:
-    """From `first` in a line to 1 at step `warmup_steps`."""
+    """Factor of a warm-up: linear from `first` to 1 at step `warmup_steps`."""
     done = np.minimum(np.arange(steps) / warmup_steps, 1.0) if warmup_steps else np.ones(steps)
     return first + (1 - first) * done
 
 
 def recipe_schedule(recipe: Recipe, *, steps_per_epoch: int) -> np.ndarray:
-    """The schedule that a recipe names, with its numbers.
+    """Learning rate of every optimizer step of a recipe.
 
     Raises:
         UsageError: the warm-up is longer than the training.
@@ -110,7 +110,7 @@ def recipe_schedule(recipe: Recipe, *, steps_per_epoch: int) -> np.ndarray:
 
 
 def adamw(model: nn.Module, recipe: Recipe) -> torch.optim.AdamW:
-    """The optimizer; the learning rates are set before each step from the schedule."""
+    """Make the optimizer of a recipe; its learning rates are set before each step from the schedule."""
     groups = parameter_groups(model, recipe)
     return torch.optim.AdamW(groups, lr=recipe.lr, betas=(recipe.beta1, recipe.beta2), eps=recipe.eps)
 
@@ -184,7 +184,7 @@ class ScaledOptimizer:
         return self._optimizer.state_dict() | ({"loss_scale": scale} if (scale := self._scaler.state_dict()) else {})
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take over what `state_dict` gave; `precision=auto` may have been another precision where the run began."""
+        """Restore a state from `state_dict`; `precision=auto` may have been another precision where the run began."""
         self._optimizer.load_state_dict({name: value for name, value in state.items() if name != "loss_scale"})
         if "loss_scale" in state and self._scaler.is_enabled():
             self._scaler.load_state_dict(state["loss_scale"])

@@ -1,7 +1,7 @@
-"""Columns of a row about where a number comes from: how the weights were made, and how they predicted.
+"""Columns of a row about the origin of a number: how the weights were trained, and how they predicted.
 
-What fine-tuning knows of itself is stored in the file of the weights (safetensors metadata) and goes into every row
-that is made with it, wherever that happens.
+Fine-tuning stores its columns in the weights file (safetensors metadata), and every row made with these weights has
+them.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from leaderboards.rows import TRAINED
 
 
 def of_training(experiment: Experiment, *, weights_sha256: str, data: Fingerprint) -> dict[str, Any]:
-    """Row columns of a fine-tuning that are known when it begins.
+    """Row columns about a fine-tuning, as far as they are known when it begins.
 
     Args:
         weights_sha256: of the file that it starts from; empty without one.

@@ -1,4 +1,4 @@
-"""What a command answers: data for programs, a rendering for people."""
+"""Output of a command: data for programs, a rendering for people."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ NO_BREAK = "\u00a0"  # a space that keeps a number and its unit on one line
 
 @dataclass(frozen=True)
 class CommandOutput:
-    """data: JSON-able. show: prints it for people. ok: whether everything asked for was done."""
+    """Output of a command.
+
+    data: JSON-able. show: prints it for people. ok: everything asked for was done.
+    """
 
     data: Any
     show: Callable[[Console], None]
@@ -26,7 +29,7 @@ class CommandOutput:
 
 
 def plain(text: str) -> Callable[[Console], None]:
-    """A rendering of a text as it is: no line is broken, nothing in it is markup."""
+    """Render a text as it is, without line breaks and markup."""
 
     def show(console: Console) -> None:
         console.file.write(text)
@@ -37,7 +40,7 @@ def plain(text: str) -> Callable[[Console], None]:
 def table(
     title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, bold: Container[tuple[int, int]] = ()
 ) -> Callable[[Console], None]:
-    """A rendering as a table that fits the console: cells wrap between words while that is enough.
+    """Render a table that fits the console; cells wrap between words as long as that is enough.
 
     Args:
         bold: rows and columns of the cells that are emphasized.
@@ -59,7 +62,7 @@ def table(
 
 
 def _widths(rows: Sequence[Sequence[str]], available: int) -> list[int]:
-    """Widths of columns in characters: the widest gives way first, none below its longest word unless all are there."""
+    """Widths of columns in characters; the widest shrinks first, to its longest word unless all are that narrow."""
     from rich.cells import cell_len
 
     cells = list(zip(*rows, strict=True))
@@ -91,12 +94,12 @@ def _longest_word(cells: Sequence[str]) -> int:
 
 
 def _between(columns: int) -> int:
-    """Characters that rich puts before, between and behind columns."""
+    """Number of characters that rich puts before, between and after columns."""
     return 2 * columns
 
 
 def _number(row: ResultRow) -> tuple[str, str]:
-    """The value and its interval; a value that could not be computed is a dash."""
+    """Format a value and its interval; a dash for a value that could not be computed."""
     if row.value is None:
         return "–", ""
     unit = "%" if row.unit == "percent" else row.unit
@@ -106,7 +109,7 @@ def _number(row: ResultRow) -> tuple[str, str]:
 
 
 def rows_table(title: str, rows: Sequence[ResultRow]) -> Callable[[Console], None]:
-    """Result rows: the number, its interval and what it is over; below, why there is no number.
+    """Render result rows as a table of values and intervals; below it, reasons for values that are absent.
 
     Where the console is too narrow for one table, there is one for each task, split and backbone.
     """
@@ -131,7 +134,7 @@ def rows_table(title: str, rows: Sequence[ResultRow]) -> Callable[[Console], Non
 
 
 def _print_part(console: Console, task: str, split: str, dataset: str, subset: str) -> None:
-    """Say of which data a table's rows are, where they are not those of the whole benchmark."""
+    """Print the data set of a table's rows where it is not the whole benchmark."""
     part = f", {subset} samples" if subset else ""
     if part or dataset.startswith(UNNAMED):
         console.print(f"{task} {split}: {dataset}{part}", markup=False)

@@ -1,4 +1,4 @@
-"""Pictures of predictions, for looking at them."""
+"""Pictures of predictions."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tasks.adapter import Sample
 
 
 def write(experiment: Experiment, samples: Sequence[Sample], predictions: Path, folder: Path, *, count: int) -> None:
-    """A PNG file for each of `count` samples, evenly spaced, in `folder`, named after the sample's id.
+    """Write a PNG file for each of `count` samples, evenly spaced, into `folder`, named after the sample's id.
 
     Raises:
         InputError: an image that cannot be opened, or a file that cannot be written.

@@ -32,7 +32,7 @@ Read = Callable[[str], Sequence[Sample]]  # a split's name to its samples, read 
 
 
 def run(experiment: Experiment, *, results: Path, log: Sequence[str], show: int) -> list[ResultRow]:
-    """Fine-tune, predict and score; stages that the run's folder has complete are kept.
+    """Fine-tune, predict and score; stages that are complete in the run's folder are skipped.
 
     Args:
         results: file that the rows are added to.
@@ -135,7 +135,7 @@ def _digests(experiment: Experiment) -> dict[str, str]:
 
 
 def _shaping(experiment: Experiment, read: Read) -> dict[str, Sequence[Sample]]:
-    """The splits that decide the fine-tuned weights: the training split, and the one that the best are chosen on."""
+    """Samples of the splits that decide the weights: the training split, and with keep=best the validation split."""
     if not experiment.recipe.trains:
         return {}
     adapter = experiment.adapter
@@ -144,7 +144,7 @@ def _shaping(experiment: Experiment, read: Read) -> dict[str, Sequence[Sample]]:
 
 
 def _fingerprints(experiment: Experiment, samples: Mapping[str, Sequence[Sample]]) -> dict[str, Fingerprint]:
-    """The fingerprint of each split; one process goes through the samples."""
+    """Fingerprint of each split; one process computes them."""
     adapter, root, contents = experiment.adapter, experiment.data, experiment.verify_images
     return distributed.decided(
         lambda: {split: fingerprint(adapter, own, root, contents=contents) for split, own in samples.items()}
@@ -162,11 +162,11 @@ class _Stages:
 
     @property
     def targets(self) -> dict[str, Path]:
-        """The predictions file of each split."""
+        """Predictions file of each split."""
         return {split: self.work.predictions(split) for split in self.tests}
 
     def fine_tune(self, read: Read, *, weights_sha256: str, log: Sequence[str]) -> Path:
-        """The weights to predict with: fine-tuned ones, which the folder may have already, or the given ones."""
+        """Fine-tune if the recipe trains and the folder has no result yet; returns the weights to predict with."""
         experiment, adapter = self.experiment, self.experiment.adapter
         if not experiment.recipe.trains:
             return experiment.weights
@@ -194,7 +194,7 @@ class _Stages:
         )
 
     def _validation(self, read: Read) -> Validation | None:
-        """The validation during training, if the recipe has one."""
+        """Make the validation during training; None if the recipe has none."""
         experiment, adapter, recipe = self.experiment, self.experiment.adapter, self.experiment.recipe
         if not recipe.validate:
             return None
@@ -210,7 +210,7 @@ class _Stages:
         return Validation(adapter, samples, dataset, recipe, labels=labels, split=split, folder=self.work.folder)
 
     def predict(self, weights: Path) -> None:
-        """Predict each split; files of predictions that are there already are kept."""
+        """Predict each split whose predictions are not complete yet."""
         missing = distributed.decided(
             lambda: [split for split, path in self.targets.items() if not _is_predicted(path)]
         )
@@ -226,7 +226,7 @@ class _Stages:
         distributed.decided(self._add_to_origins)
 
     def _loaded(self, weights: Path) -> BaseModel:
-        """The model with weights of backbone and head."""
+        """Build the model with weights of backbone and head."""
         experiment = self.experiment
         model = experiment.build_model()
         if weights == experiment.weights:
@@ -249,7 +249,7 @@ class _Stages:
         write_json(origin_file(self.targets[split]), columns)
 
     def _add_to_origins(self) -> None:
-        """Images may be verified long after they were predicted: the run's folder guards that they are the same."""
+        """Add the hash of images verified after prediction; the run's folder guards that they are the same."""
         for split, path in self.targets.items():
             known, verified = origin_of(path), self.prints[split].images_sha256
             if verified and known.get("images_sha256") != verified:

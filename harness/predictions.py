@@ -1,4 +1,4 @@
-"""Predictions on disk: append-only while they are made, one ordered file once they are complete.
+"""Predictions on disk: appended while they are made, one ordered file once they are complete.
 
     predictions/val/0-0.jsonl    appended and synced batch by batch, one file per process and start
     predictions/val/0-0.arrays   the arrays of those records, raw bytes one after another
@@ -30,7 +30,7 @@ Record = Mapping[str, Any]
 
 
 class PredictionWriter:
-    """Appends records to files of its own; a batch is on disk when `append` returns."""
+    """Writer that appends records to files of its own; a batch is on disk when `append` returns."""
 
     def __init__(self, folder: Path, *, rank: int) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -58,7 +58,7 @@ class PredictionWriter:
     def close(self) -> None:
         for file in (self._lines, self._arrays):
             if file is not None:
-                # After a failed write the buffer's flush fails again; the error has been told.
+                # After a failed write the buffer's flush fails again; the error has been reported.
                 with contextlib.suppress(OSError):
                     file.close()
 
@@ -74,7 +74,7 @@ class PredictionWriter:
 
 
 def _new_file(folder: Path, rank: int) -> tuple[Path, BinaryIO]:
-    """The first of a process's files that is not there yet; made in one step with asking whether it is there."""
+    """Create the next file of a process, atomically: two starts at once get different files."""
     for number in itertools.count():
         path = folder / f"{rank}-{number}.jsonl"
         with contextlib.suppress(FileExistsError):
@@ -88,12 +88,12 @@ def _sync(file: BinaryIO) -> None:
 
 
 def done(folder: Path) -> set[str]:
-    """Ids that the parts in a folder hold."""
+    """Ids of the records in a folder of parts."""
     return {record["id"] for path in _parts(folder) for record in _read_part(path)}
 
 
 def merge(folder: Path, target: Path, ids: Sequence[str]) -> None:
-    """Put the parts of a complete split into one file in the order of `ids`, then remove them.
+    """Merge the parts of a complete split into one file in the order of `ids`, then remove them.
 
     Raises:
         InputError: an id is missing, duplicate or unknown; the parts are kept.
@@ -120,7 +120,7 @@ def merge(folder: Path, target: Path, ids: Sequence[str]) -> None:
 
 
 def read(path: Path) -> list[dict[str, Any]]:
-    """All records of a predictions file.
+    """Read all records of a predictions file.
 
     Raises:
         InputError: no such file, or a line that is not a record.
@@ -171,7 +171,7 @@ def _parts(folder: Path) -> list[Path]:
 
 
 def _read_part(path: Path) -> Iterator[dict[str, Any]]:
-    """Records of a part; a last line that a killed process left unfinished does not count."""
+    """Read the records of a part, without a last line that a killed process left unfinished."""
     with path.open("rb") as lines:
         for line in lines:
             if line.endswith(b"\n"):

@@ -1,4 +1,4 @@
-"""Checks before a run starts of what would stop it after hours: tools of the scores, tokenizer, batch, disk space."""
+"""Checks before a run of anything that would stop it after hours: scoring tools, tokenizer, batch, disk space."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from backbones.errors import InputError, UsageError
 from harness import distributed
 from harness.batch import accumulation
 from harness.experiment import Experiment
-from harness.loop import accumulation
 from harness.progress import note
 from harness.workdir import fine_tuned
 from tasks.adapter import Sample, TaskAdapter
@@ -24,7 +23,7 @@ EMA_COPIES = 2
 
 
 def require(experiment: Experiment, *, whole: bool, scores: bool) -> None:
-    """Check what does not need the data, before they are read and before there is a folder.
+    """Check everything that needs no data, before the data are read and the folder is made.
 
     Args:
         whole: whether the run fine-tunes, and does not only predict.
@@ -44,10 +43,10 @@ def require(experiment: Experiment, *, whole: bool, scores: bool) -> None:
 
 
 def require_space(experiment: Experiment, *, samples: int, whole: bool = True) -> None:
-    """Check that checkpoints and predictions will find room; the main process looks.
+    """Check that there is disk space for checkpoints and predictions; the main process looks.
 
     Args:
-        samples: how many will be predicted.
+        samples: number of samples to predict.
         whole: see `require`.
 
     Raises:
@@ -70,7 +69,7 @@ def _require_space(experiment: Experiment, samples: int, whole: bool) -> None:
 
 
 def needed(experiment: Experiment, *, samples: int, whole: bool = True) -> int:
-    """Bytes that a run takes at its fullest moment: while it fine-tunes, or while its predictions are merged."""
+    """Peak disk space of a run in bytes: while it fine-tunes, or while its predictions are merged."""
     predictions = 2 * samples * experiment.adapter.record_bytes
     if not whole or not experiment.recipe.trains or fine_tuned(experiment.folder).exists():
         return predictions
@@ -86,7 +85,7 @@ def _with_parents(folder: Path) -> list[Path]:
 
 
 def require_no_leak(experiment: Experiment, split: str, *, train: Sequence[Sample], test: Sequence[Sample]) -> None:
-    """Refuse to score what is trained on, unless the training split itself was asked for.
+    """Refuse to score training samples, unless the training split itself was asked for.
 
     Raises:
         UsageError: training samples in the split.
@@ -97,7 +96,7 @@ def require_no_leak(experiment: Experiment, split: str, *, train: Sequence[Sampl
     if shared := distributed.decided(lambda: _shared(adapter, train, test)):
         raise UsageError(
             f"{len(shared):,} of the {len(test):,} samples of {adapter.name}'s split {split} are in its "
-            f"training split too, such as {shared[0]}: the score would be worth nothing. Take --split "
+            f"training split too, such as {shared[0]}: the score would be worth nothing. Use --split "
             f"{adapter.eval_split}, or predict with weights that were trained on other data (`harness predict`)."
         )
 
@@ -115,7 +114,7 @@ def require_unseen(
 
 
 def _shared(adapter: TaskAdapter, train: Sequence[Sample], test: Sequence[Sample]) -> list[str]:
-    """Ids of test samples that are trained on; of the two sets the smaller one is held in memory."""
+    """Ids of test samples that are in the training set too; only the smaller of the two sets is held in memory."""
     tested = {adapter.source(sample) for sample in test}
     trained = {source for source in (adapter.source(sample) for sample in train) if source in tested}
     return [sample.id for sample in test if adapter.source(sample) in trained] if trained else []

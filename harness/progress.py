@@ -1,4 +1,4 @@
-"""Progress bars in a terminal, a line now and then elsewhere; always on stderr."""
+"""Progress bars in a terminal, occasional lines elsewhere; always on stderr."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LINE_EVERY = 30.0  # seconds between lines where there is no terminal
 
 
 def note(text: str) -> None:
-    """A line for the person who watches; the main process says it."""
+    """Print a line for the user; only the main process does."""
     if distributed.rank() == 0:
         # A bar that is being shown has to know of the line, or it leaves a copy of itself behind.
         console = _shown or Console(file=sys.__stderr__)
@@ -25,7 +25,7 @@ def note(text: str) -> None:
 
 
 class _Lines:
-    """Progress without a terminal (batch systems, CI logs)."""
+    """Progress as lines, without a terminal (batch systems, CI logs)."""
 
     def __init__(self, title: str, total: int, done: int) -> None:
         self._title, self._total, self._done = title, total, done
@@ -49,14 +49,17 @@ class _Bar:
 
 class _Silent:
     def advance(self, count: int, detail: str) -> None:
-        """Processes other than the main one say nothing."""
+        """Print nothing: only the main process reports progress."""
 
 
 @contextmanager
 def bar(title: str | None, total: int, *, done: int = 0) -> Iterator[_Bar | _Lines | _Silent]:
-    """Something with `advance(count, detail)`: `total` things of which `done` were done before.
+    """Show progress; yields an object with `advance(count, detail)`.
 
-    Without a title it is silent, for work inside of other work that has a bar.
+    Args:
+        title: None for no output, for work inside of other work that has a bar.
+        total: number of units of work.
+        done: units that were done before.
     """
     console = Console(file=sys.__stderr__)
     if distributed.rank() != 0 or title is None:

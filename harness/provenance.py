@@ -1,4 +1,4 @@
-"""Where a number came from: code, libraries, data."""
+"""Provenance of a number: code, libraries, data."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _LINES = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
 
 
 def new_run() -> tuple[str, str]:
-    """A random name for a run and its start (UTC, ISO 8601)."""
+    """Random name and start time (UTC, ISO 8601) of a new run."""
     return uuid.uuid4().hex[:12], datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
@@ -61,7 +61,7 @@ def _git(root: Path, *arguments: str) -> str:
 
 
 def library_versions() -> str:
-    """`name=version` of what is installed of `LIBRARIES`."""
+    """Installed versions of `LIBRARIES`, as `name=version` with spaces between."""
     found = []
     for name in LIBRARIES:
         try:
@@ -72,10 +72,10 @@ def library_versions() -> str:
 
 
 def data_sha256(adapter: TaskAdapter, samples: Iterable[Sample], root: Path) -> str:
-    """Hash of a split's ids, inputs and annotations, in order. Image files are not read (see `harness.images`).
+    """Hash of a split's ids, inputs and annotations, in order. Image files are not read (see `harness.fingerprint`).
 
     It is that of the lines `json.dumps([id, inputs, annotation], sort_keys=True, separators=(",", ":"))`, with
-    `TaskAdapter.hashed_inputs` for the inputs, so that it does not depend on where the data folder lies.
+    `TaskAdapter.hashed_inputs` for the inputs, so that it does not depend on the place of the data folder.
     """
     digest = hashlib.sha256()
     for sample in samples:
@@ -85,12 +85,12 @@ def data_sha256(adapter: TaskAdapter, samples: Iterable[Sample], root: Path) -> 
 
 
 def stored(columns: Mapping[str, Any]) -> dict[str, str]:
-    """Columns about a fine-tuning in the form of a safetensors file's metadata; see `harness.origin`."""
+    """Convert columns about a training to the metadata of a safetensors file; see `harness.origin`."""
     return {TRAINED: json.dumps(columns, ensure_ascii=False)}
 
 
 def predictions_sha256(path: Path) -> str:
-    """Hash of a predictions file, or of what stands in for one.
+    """Hash of a file or folder of predictions.
 
     Of a file with an .arrays file beside it, and of a folder, it is the hash of a line for each of the files: its hash
     and its name, or its suffix in the first case.
@@ -120,6 +120,6 @@ def _canonical(value: object) -> bytes:
 
 
 def same(left: Mapping, right: Mapping) -> list[str]:
-    """Keys under which two JSON-able mappings differ."""
+    """Keys whose values differ between two JSON-able mappings."""
     plain = [json.loads(_canonical(dict(mapping))) for mapping in (left, right)]
     return sorted(key for key in {*plain[0], *plain[1]} if plain[0].get(key) != plain[1].get(key))

@@ -1,4 +1,4 @@
-"""From a predictions file to result rows."""
+"""Scoring of predictions files into result rows."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tasks.adapter import Sample, TaskAdapter
 
 @dataclass(frozen=True)
 class Scores:
-    """Rows of a leaderboard with the bootstrap replicates behind their intervals, and rows of single classes."""
+    """Result rows, the bootstrap replicates behind their intervals, and rows of single classes."""
 
     rows: list[ResultRow] = field(default_factory=list)
     classes: list[ClassRow] = field(default_factory=list)
@@ -32,7 +32,7 @@ class Scores:
 
 
 def dataset_name(adapter: TaskAdapter, split: str, whole: Sequence[Sample], *, given: str | None) -> str:
-    """Name of the data set that a row is of: the given one, or the benchmark's if the samples are its own.
+    """Name of a row's data set: the given one, or the benchmark's if the samples are its own.
 
     Args:
         whole: all samples of the split.
@@ -56,7 +56,7 @@ def _official_size(adapter: TaskAdapter, split: str) -> str:
 
 
 def predicted_subset(path: Path, adapter: TaskAdapter, samples: Sequence[Sample]) -> Sequence[Sample]:
-    """The samples that a file or folder has predictions of.
+    """Samples that a file or folder has predictions of.
 
     Raises:
         InputError: unreadable predictions, none of these samples, or samples that cannot be scored without others.
@@ -83,7 +83,7 @@ def score_file(
 ) -> Scores:
     """Score one predictions file: a row per metric, with 95% intervals.
 
-    The rows contain what the prediction stage says of itself (`origin_of`), its run's name and start included. The
+    The rows contain the columns that the prediction stage stored (`origin_of`), its run's name and start included. The
     bootstrap is seeded by the data hash: neither the run nor its seed moves an interval.
 
     Args:
@@ -147,7 +147,7 @@ def read_predictions(
     *,
     larger: Callable[[], Sequence[Sample]] | None = None,
 ) -> dict[str, dict[str, Any]]:
-    """One record for each sample by id, from a file of ours or a file or folder of the benchmark's own form.
+    """Read one record per sample, by id, from our own format or one of the benchmark's.
 
     Args:
         larger: reads the samples of a split that has all of `samples`; predictions of that one serve as well.
@@ -166,7 +166,7 @@ def read_predictions(
 
 
 def require_predictions(path: Path, adapter: TaskAdapter) -> None:
-    """Check that there is a file or folder of predictions. Asked before any data is read.
+    """Check that there is a file or folder of predictions, before any data is read.
 
     Raises:
         InputError: there is none; the message has the forms that the task accepts.
@@ -183,7 +183,7 @@ def _accepted(adapter: TaskAdapter) -> str:
 
 
 def _records(path: Path, adapter: TaskAdapter) -> list[dict[str, Any]]:
-    """The records of a file or folder, in whichever form of the task it is."""
+    """Read the records of a file or folder, in any format that the task accepts."""
     require_predictions(path, adapter)
     try:
         return read(path) if path.suffix == ".jsonl" else adapter.read_official(path)
@@ -192,7 +192,7 @@ def _records(path: Path, adapter: TaskAdapter) -> list[dict[str, Any]]:
 
 
 def _with_empty(records: list[dict[str, Any]], adapter: TaskAdapter, samples: Sequence[Sample]) -> list[dict[str, Any]]:
-    """Records of an official file, and of the samples that it leaves out where that means nothing was found."""
+    """Add empty records for samples that an official file leaves out, where that means that nothing was found."""
     empty = adapter.empty_record(records)
     if empty is None:
         return records
@@ -218,12 +218,12 @@ def _replicates(row: ResultRow, drawn: bootstrap.Replicates) -> Replicates:
 
 
 def origin_file(predictions: Path) -> Path:
-    """Where the prediction stage says who predicted."""
+    """Path of the columns that the prediction stage stores beside its predictions."""
     return predictions.with_suffix(".json")
 
 
 def origin_of(predictions: Path) -> dict[str, Any]:
-    """Columns about the model behind a predictions file; none for predictions from elsewhere."""
+    """Columns about the model behind a predictions file; empty for predictions made elsewhere."""
     file = origin_file(predictions)
     # An official file may be a .json itself, or a folder beside a file of ours.
     ours = file != predictions and not predictions.is_dir() and file.exists()

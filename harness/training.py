@@ -43,7 +43,7 @@ def fine_tune(
 
     Args:
         log: "tensorboard" and "wandb" for these besides the local log file.
-        columns: what rows made with the weights shall say of their training, besides what is known here.
+        columns: columns about the training for rows made with the weights, besides those known here.
         validation: scores during the training, as often as the recipe says.
 
     Raises:
@@ -95,7 +95,7 @@ def save_final(model: BaseModel, folder: Path, columns: Mapping[str, Any], *, ke
     """Save the result of a training, the weights of the model or those in the file `kept`; removes the checkpoint.
 
     Args:
-        columns: what rows made with the weights shall say of their training.
+        columns: columns about the training for rows made with the weights.
 
     Raises:
         InputError: the file cannot be written.

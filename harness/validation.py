@@ -1,7 +1,7 @@
-"""Scores on the way: the validation split is predicted and scored every so often while a model is fine-tuned.
+"""Validation during fine-tuning: a split is predicted and scored at regular intervals.
 
-Nothing of the training sees it: noise follows from counters, and the weights are only read. So a training that is
-validated ends with the same bits as one that is not, unless its recipe says `keep=best`.
+It leaves no trace in the training, whose noise follows from counters and whose weights are only read: a training with
+validation ends with the same bits as one without, unless its recipe says `keep=best`.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ BEST = "best.safetensors"
 
 @dataclass(frozen=True, kw_only=True)
 class ValidationRow:
-    """One metric after one optimizer step; validation.csv has a line for each."""
+    """One metric after one optimizer step, a line of validation.csv."""
 
     step: int
     epoch: float  # of the training data
@@ -54,7 +54,7 @@ class Validation:
     Args:
         samples, items: of the split, as they are predicted.
         labels: see `TaskAdapter.labels`.
-        folder: of the run; its `validation.csv` gets the rows, each step's once, interrupted or not.
+        folder: of the run; its `validation.csv` has the rows of each step once, also after interruptions.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class Validation:
 
     @property
     def best(self) -> Path:
-        """The weights that are kept, with keep=best."""
+        """Path of the best weights so far, with keep=best."""
         return self._folder / BEST
 
     @property
@@ -88,12 +88,12 @@ class Validation:
         return f"best {self._adapter.primary.name} on {self._split}"
 
     def due(self, step: int, *, steps_per_epoch: int, last: int) -> bool:
-        """Decide whether it is time after `step` optimizer steps: every `recipe.validate` epochs, and at the end."""
+        """Decide whether to validate after `step` optimizer steps: every `recipe.validate` epochs and at the end."""
         every = self._recipe.validate * (1 if self._recipe.steps else steps_per_epoch)
         return step % every == 0 or step == last
 
     def __call__(self, model: BaseModel, *, step: int, epoch: float) -> list[ValidationRow]:
-        """Score the model as it is; every process has to call.
+        """Predict and score with the model as it is; every process has to call.
 
         Raises:
             InputError: a metric to choose by that cannot be computed here, or no space.
@@ -111,7 +111,7 @@ class Validation:
     def _score(
         self, target: Path, model: BaseModel, before: Sequence[ValidationRow], *, step: int, epoch: float
     ) -> list[ValidationRow]:
-        """Score the predictions of this step, write its rows, keep its weights if they are the best."""
+        """Score the predictions of this step, write its rows, and save its weights if they are the best."""
         records = read_predictions(target, self._adapter, self._samples)
         measured = self._adapter.score(records, self._samples, labels=self._labels)
         whole = [one for one in measured if not one.of]
@@ -135,7 +135,7 @@ class Validation:
         return rows
 
     def _keep_if_best(self, model: BaseModel, values: dict, before: Sequence[ValidationRow], *, step: int) -> bool:
-        """Keep the weights if they are better than all before: of equally good ones the first."""
+        """Save the weights if they are better than all before; of equally good ones the first are kept."""
         metric = self._adapter.primary
         value, _ = values.get(metric.name, (None, 0))
         if value is None:

@@ -1,4 +1,4 @@
-"""Load weights into a task model and report what the file gave; a prediction resizes nothing unasked."""
+"""Load weights into a task model and report which tensors the file had; prediction resizes nothing unasked."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tasks.recipe import Recipe
 
 
 def load_to_train(model: nn.Module, path: Path, recipe: Recipe) -> None:
-    """Load pretrained weights; the head starts afresh where the file has none."""
+    """Load pretrained weights; the head keeps its initial weights where the file has none."""
     _report(weights.load(model, path, new_heads=True), model, path, recipe)
 
 
@@ -56,7 +56,7 @@ def _other_size(report: LoadReport, path: Path, recipe: Recipe) -> str:
 
 
 def _report(report: LoadReport, model: nn.Module, path: Path, recipe: Recipe) -> None:
-    """Note what a file gave and what it did not."""
+    """Report which tensors were taken from a file, and which were not."""
     among = {*model.state_dict(), *report.ignored}
     note(f"{path.name}: {report.loaded} tensors loaded")
     resized = "resized"
@@ -71,13 +71,13 @@ def _report(report: LoadReport, model: nn.Module, path: Path, recipe: Recipe) ->
 
 
 def _modules(names: Sequence[str], among: Collection[str]) -> list[str]:
-    """Names of tensors; in place of all those of a module, the module's: `head` for its weight and its bias."""
+    """Names of tensors, with a module's name in place of all its tensors: `head` for its weight and its bias."""
     others = {prefix for name in set(among).difference(names) for prefix in _prefixes(name)}
     largest = (next(prefix for prefix in _prefixes(name) if prefix not in others) for name in names)
     return list(dict.fromkeys(largest))
 
 
 def _prefixes(name: str) -> list[str]:
-    """The modules that a tensor is in, the outermost first, and the tensor's own name."""
+    """Names of the modules that a tensor is in, outermost first, and its own name."""
     parts = name.split(".")
     return [".".join(parts[:length]) for length in range(1, len(parts) + 1)]

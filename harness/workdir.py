@@ -1,4 +1,4 @@
-"""A run's folder: whose it is, and that one run at a time works in it."""
+"""The folder of a run: it belongs to one command, and one process group at a time works in it."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class WorkDir:
 def opened(
     folder: Path, identity: Mapping[str, Any], data: Mapping[str, Fingerprint], *, only_predicted: Collection[str] = ()
 ) -> Iterator[WorkDir]:
-    """Open a new run folder, or go on in one that the same command made, be it with other splits.
+    """Open a new run folder, or one that the same command made, with the same splits or others.
 
     Args:
         identity: JSON-able; everything that decides the result besides the data.
@@ -87,7 +87,7 @@ def _locked(
     only_predicted: Collection[str],
     held: ExitStack,
 ) -> tuple[str, str]:
-    """A run's name and start, with the folder's lock in `held`."""
+    """Lock the folder, with the lock in `held`; returns the run's name and start."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = held.enter_context((folder / ".lock").open("w"))
@@ -119,7 +119,7 @@ def _facts(
         run_id, started = new_run()
         write_json(file, {"run_id": run_id, "started": started, "identity": identity, "data": now})
         return run_id, started
-    for split in before.keys() & now.keys():  # what has been verified once
+    for split in before.keys() & now.keys():  # contents that were verified before
         now[split]["images_sha256"] = now[split]["images_sha256"] or before[split]["images_sha256"]
     if (known := {**before, **now}) != before:
         write_json(file, {**stored, "data": known})
@@ -129,7 +129,7 @@ def _facts(
 def _without_unfinished(
     folder: Path, before: Mapping[str, Any], data: Mapping[str, Fingerprint], only_predicted: Collection[str]
 ) -> Mapping[str, Any]:
-    """`before` without splits whose images were replaced while they were being predicted; those begin again."""
+    """Remove unfinished predictions of splits whose images were replaced; returns `before` without these splits."""
     again = [
         split
         for split in only_predicted
