@@ -2,7 +2,7 @@
 
 Both train the same ImageClassifier with the same optimizer, schedule and precision, on random images in memory.
 The bare loop is what one writes by hand: next batch, learning rate, forward under autocast, backward, step,
-zero_grad. The engine is `harness.training.fine_tune` as users call it, with its hooks, logs and seeding.
+zero_grad. The engine is `harness.training.fine_tune` as users call it, with its checks, logs and seeding.
 
 The two alternate step by step inside one run. `fine_tune` asks its data set for the first item of a batch exactly
 once a step, so the data set is the clock: there it ends the engine's step, has the bare loop do one step on the
@@ -12,7 +12,7 @@ seconds apart, and the overhead is the median of (engine - mean of its two neigh
 Its uncertainty is the standard error of that median.
 
 A second figure is hardly touched by noise but incomplete: the seconds of a step that pass before the model is
-entered and after the optimizer has stepped (data, seeding, hooks, logs), engine minus bare, as a mean, so that
+entered and after the optimizer has stepped (data, seeding, checks, logs), engine minus bare, as a mean, so that
 what happens every 20th step counts too. Only on a CPU: on a GPU that time overlaps the GPU's work. (There both
 loops wait for the GPU at the end of a step, so the first figure leaves out what the engine's own waiting costs.)
 
