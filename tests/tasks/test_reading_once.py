@@ -20,7 +20,6 @@ from backbones import weights
 from harness import pipeline, preflight, validation
 from harness.inference import Predicted
 from harness.predictions import PredictionWriter
-from harness.training import Trained
 from harness.workdir import FINAL
 from tasks.adapter import Sample
 from tasks.bootstrap import mean
@@ -125,12 +124,12 @@ def record(sample: Sample, index: int) -> dict[str, Any]:
 def untrained(monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs whose training and prediction compute nothing; all around them is as it is."""
 
-    def fine_tune(model, dataset, recipe, *, folder: Path, validation, **_) -> Trained:
+    def fine_tune(model, dataset, recipe, *, folder: Path, validation, **_) -> Path:
         assert dataset[0]
         folder.mkdir(parents=True)
         weights.save(model.state_dict(), folder / FINAL)
         assert validation is None or validation(model, step=1, epoch=1.0)
-        return Trained(folder / FINAL, 0.0)
+        return folder / FINAL
 
     def predict(model, dataset, samples: Sequence[Sample], recipe, *, target: Path, **_) -> Predicted:
         assert dataset[0]
