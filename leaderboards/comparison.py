@@ -134,10 +134,10 @@ def tie_groups(values: Sequence[float], adjusted: Mapping[tuple[int, int], float
 
 def _seeds(one: Mapping[str, float], other: Mapping[str, float]) -> Seeds | None:
     """The spread over seeds: of paired differences where both sides have the same seeds, else Welch's."""
-    from scipy import stats
-
     if min(len(one), len(other)) < 2:
         return None
+    from scipy import stats  # seconds to import, and most comparisons have one seed
+
     tail = (1 + LEVEL) / 2
     if one.keys() == other.keys():
         points = np.array([one[seed] - other[seed] for seed in one])
