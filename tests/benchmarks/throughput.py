@@ -61,7 +61,7 @@ def _task(experiment: Experiment, *, steps: int, workers: int) -> dict[str, Any]
     model = experiment.build_model().to(where)
     train = adapter.train_set(experiment.samples(adapter.train_split), experiment.context)
     test = adapter.eval_set(experiment.samples(experiment.splits[0]), experiment.context)
-    size = recipe.micro_batch
+    size = min(recipe.micro_batch, len(train))
     optimizer = ScaledOptimizer(adamw(model, recipe), precision=precision(recipe.precision, where), device=where)
 
     def training_batches() -> Unbroken:
