@@ -132,7 +132,7 @@ def _features(model: BaseModel, beit3: nn.Module, batch: Batch) -> list[np.ndarr
 
 
 def _classes_of_pixels(record: dict) -> np.ndarray:
-    return read_map(bytes(record["labels"]), classes=MAX_CLASSES, what="A predicted map")
+    return read_map(bytes(record["png"]), classes=MAX_CLASSES, what="A predicted map")
 
 
 def _pixels_changed(one: Sequence[np.ndarray], other: Sequence[np.ndarray]) -> float:

@@ -70,7 +70,10 @@ def test_a_difference_and_the_samples_behind_it(runs: Path, colours: Path, capsy
     assert {change["gain"] for change in found["changes"]} == {100.0} and len(found["changes"]) == 8
 
 
-def test_seeds_are_one_side_and_shown_beside(runs: Path, capsys: pytest.CaptureFixture) -> None:
+def test_seeds_are_one_side_and_shown_beside(
+    runs: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "140")  # no cell is broken into lines
     found = answer(capsys, *(runs / name for name in ("good", "good1", "bad", "bad1")))
     assert len(found["sides"]) == 2
     own = next(pair for pair in found["pairs"] if pair["metric"][2] == "top1")["difference"]

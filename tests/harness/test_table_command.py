@@ -14,7 +14,10 @@ from leaderboards.rows import write
 from tests.support.rows import of_run
 
 
-def test_the_overview_is_printed_with_toy_rows_kept_apart(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_the_overview_is_printed_with_toy_rows_kept_apart(
+    tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "140")  # no cell is broken into lines
     write(tmp_path / "results.csv", [of_run("toy", n=500, value=29.8, low=26.4, high=34.2, backbone="multiway_nano")])
     assert main(["table", "overview", "--results", str(tmp_path)]) == 0
     text = " ".join(capsys.readouterr().out.split())
