@@ -270,11 +270,11 @@ def test_real_photographs(truth: Path) -> None:
     samples = []
     for image in whole["images"][:12]:
         objects = [row for row in whole["annotations"] if row["image_id"] == image["id"]]
-        inputs = {"image": f"images/{image['file_name']}", "categories": categories}
+        inputs = {"image": f"images/{image['file_name']}"}
         size = {name: image[name] for name in ("width", "height")}
         samples.append(Sample(str(image["id"]), inputs | size, size | {"objects": objects}))
     recipe = dataclasses.replace(RECIPE, image_size=320, scale_jitter=(0.8, 1.6))
-    items = DetectionTrainSet(samples, root=source, recipe=recipe, categories=CATEGORIES)
+    items = DetectionTrainSet(samples, root=source, recipe=recipe, categories=categories)
     np.random.seed(0)
     large = 0
     for index in range(len(samples)):
