@@ -11,7 +11,7 @@ from tests.benchmarks.answers import answered
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_first_step(capsys: pytest.CaptureFixture) -> None:
+def test_first_step(forked: None, capsys: pytest.CaptureFixture) -> None:
     options = ("--sets", "vqa", "coco", "--scale", "0.002", "--processes", "2")
     status, report = answered(first_step.main, capsys, *options)
     assert [row["set"] for row in report["rows"]] == ["vqa", "coco"]

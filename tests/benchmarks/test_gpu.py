@@ -61,7 +61,7 @@ def on_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("on_cpu")
-def test_gpu_falls_back_to_tiny_sizes(capsys: pytest.CaptureFixture, tmp_path: Path) -> None:
+def test_gpu_falls_back_to_tiny_sizes(forked: None, capsys: pytest.CaptureFixture, tmp_path: Path) -> None:
     file = tmp_path / "figures.json"
     assert gpu.main(["--rounds", "1", "--warmup", "0", "--json", str(file)]) == 0
     assert "NO GPU" in capsys.readouterr().out

@@ -101,12 +101,36 @@ def run(module: str, *arguments: object, timeout: float = 300, **options) -> sub
 def run_command(
     command: Sequence[str], *, cwd: Path = REPOSITORY, check: bool = False, **_: object
 ) -> subprocess.CompletedProcess:
-    """Fork what `subprocess.run` would start as `[sys.executable, "-m", MODULE, …]`, its output captured as text."""
+    """Fork what `subprocess.run` would start, its output captured as text.
+
+    Args:
+        command: `[sys.executable, "-m", MODULE, …]`, where torchrun's module is followed by its options, `-m` and
+            the module that it starts.
+    """
     assert list(command[:2]) == [sys.executable, "-m"], command
-    done = run(*command[2:], folder=cwd)
+    arguments, count = list(command[2:]), 0
+    if arguments[0] == "torch.distributed.run":
+        options, arguments = arguments[: arguments.index("-m")], arguments[arguments.index("-m") + 1 :]
+        (count,) = (int(option.partition("=")[2]) for option in options if option.startswith("--nproc-per-node="))
+    done = run(*arguments, folder=cwd, processes=count)
     if check:
         done.check_returncode()
     return done
+
+
+class Popen:
+    """A fork in place of the `subprocess.Popen` of a script in this repository."""
+
+    returncode: int | None = None
+
+    def __init__(self, command: Sequence[str], *, env: Mapping[str, str], **_: object) -> None:
+        script = Path(command[1]).relative_to(REPOSITORY).with_suffix("")
+        self._started = Started(".".join(script.parts), *command[2:], environment=env)
+
+    def communicate(self) -> tuple[bytes, None]:
+        done = self._started.wait()
+        self.returncode = done.returncode
+        return done.stdout.encode(), None
 
 
 def free_port() -> int:
