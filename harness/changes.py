@@ -41,7 +41,7 @@ def changed(one: Path, other: Path) -> tuple[list[Change], int]:
 
 
 def _apart(one: Any, other: Any) -> float:
-    """How different two values of a record are, from 0 (equal) to 1."""
+    """Difference of two values of a record, from 0 (equal) to 1."""
     if isinstance(one, Mapping) and isinstance(other, Mapping):
         names = [name for name in one if name != "id"]
         return float(np.mean([_apart(one[name], other.get(name)) for name in names])) if names else 0.0
@@ -71,16 +71,15 @@ def with_gains(
     Args:
         labels: of the data folder, see `TaskAdapter.labels`.
     """
-    by_id = {sample.id: sample for sample in samples}
+    known = {sample.id for sample in samples}
     found = []
-    for change in changes[:CANDIDATES]:
+    for change in [change for change in changes if change.id in known][:CANDIDATES]:
         try:
             own = adapter.subset(samples, {change.id})
         except InputError:
             return list(changes)
         scores = [_alone(adapter, own, change.id, record, labels) for record in (change.one, change.other)]
         found.append(Change(**{**vars(change), "gain": scores[0] - scores[1] if None not in scores else None}))
-    found = [change for change in found if change.id in by_id]
     return sorted(found, key=lambda change: (change.gain is None, -abs(change.gain or 0), -change.size))
 
 
@@ -96,9 +95,18 @@ def _alone(
 
 
 def write_pictures(
-    changes: Sequence[Change], adapter: TaskAdapter, samples: Sequence[Sample], root: Path, folder: Path
+    changes: Sequence[Change],
+    adapter: TaskAdapter,
+    samples: Sequence[Sample],
+    root: Path,
+    folder: Path,
+    *,
+    labels: Any,
 ) -> list[Path]:
     """A PNG for each change, the first run's prediction above the other's.
+
+    Args:
+        labels: of the data folder, see `TaskAdapter.labels`.
 
     Raises:
         InputError: an image that cannot be opened, or a file that cannot be written.
@@ -108,7 +116,7 @@ def write_pictures(
     by_id = {sample.id: sample for sample in samples}
     paths = []
     for change in changes:
-        pair = [adapter.picture(by_id[change.id], record, root) for record in (change.one, change.other)]
+        pair = [adapter.picture(by_id[change.id], record, root, labels=labels) for record in (change.one, change.other)]
         sheet = Image.new("RGB", (max(each.width for each in pair), sum(each.height for each in pair)), "white")
         sheet.paste(pair[0], (0, 0))
         sheet.paste(pair[1], (0, pair[0].height))

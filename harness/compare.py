@@ -177,9 +177,10 @@ def _samples(
             adapter = registry.get(task)
             root = adapter.data_folder(Path(data))
             samples = adapter.samples(root, split)
-            found = changes.with_gains(found, adapter, samples, labels=adapter.labels(root))
+            labels = adapter.labels(root)
+            found = changes.with_gains(found, adapter, samples, labels=labels)
             if show and not adapter.pictures:
                 raise UsageError(f"Task {task} has no pictures of its predictions: leave --show out.")
-            pictures += changes.write_pictures(found[:show], adapter, samples, root, out / task / split)
+            pictures += changes.write_pictures(found[:show], adapter, samples, root, out / task / split, labels=labels)
         listing += found[:listed]
     return counts, listing, pictures

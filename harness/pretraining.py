@@ -24,7 +24,7 @@ from harness.pretraining_plan import CLUSTERS, TOKENIZER, Pretraining
 from harness.progress import note
 from harness.provenance import same
 from harness.training import fine_tune
-from harness.workdir import CHECKPOINTS, opened
+from harness.workdir import CHECKPOINTS, RUN, opened
 from tasks.pretraining import clusters, stages, tokenizer
 from tasks.pretraining.probe import ContrastiveProbe
 from tasks.pretraining.recipe import (
@@ -36,12 +36,11 @@ from tasks.pretraining.recipe import (
 )
 
 FLOP_SAMPLES = 4
-RUN = "run.json"  # in a stage's folder, see `harness.workdir`
 
 
 @dataclass(frozen=True)
 class Pretrained:
-    """What a stage left: its result, and the picture of its curves."""
+    """Result of a stage, and the picture of its curves."""
 
     result: Path
     curves: Path | None

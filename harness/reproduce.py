@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ class Job:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What can run here, and the verdicts on what cannot."""
+    """Jobs that can run here, and the verdicts on what cannot."""
 
     jobs: tuple[Job, ...]
     refused: tuple[Verdict, ...]
@@ -69,13 +70,14 @@ def plan(
     if unknown := set(only) - {row.task for row in rows}:
         known = ", ".join(dict.fromkeys(row.task for row in rows))
         raise UsageError(f"The table has no number of {min(unknown)}. Its tasks: {known}.")
+    size = cache(partial(_size, data))
     jobs: dict[tuple[Path, str, str], list[PublishedRow]] = {}
     refused = []
     for row in rows:
         if only and row.task not in only:
             continue
         file, backbone, reason = _resolve(row, weights, facts)
-        reason = reason or _data_reason(row, data)
+        reason = reason or size(row.task, row.split)[1]
         if reason:
             refused.append(Verdict(published=row, verdict=NOT_REPRODUCIBLE, reason=reason))
         elif reason := _confusion(file, row):
@@ -83,7 +85,7 @@ def plan(
         else:
             jobs.setdefault((file, backbone, row.task), []).append(row)
     return Plan(
-        jobs=tuple(_job(*key, own, data) for key, own in jobs.items()),
+        jobs=tuple(_job(*key, own, size) for key, own in jobs.items()),
         refused=tuple(refused),
     )
 
@@ -107,13 +109,13 @@ def _resolve(row: PublishedRow, folder: Path, facts: Benchmarks) -> tuple[Path, 
     return file, backbone, ""
 
 
-def _data_reason(row: PublishedRow, data: Path) -> str:
-    adapter = registry.get(row.task)
+def _size(data: Path, task: str, split: str) -> tuple[int, str]:
+    """Number of samples of a split, and why they cannot be read."""
+    adapter = registry.get(task)
     try:
-        adapter.samples(adapter.data_folder(data), row.split)
+        return len(adapter.samples(adapter.data_folder(data), split)), ""
     except InputError as error:
-        return f"data missing: {error}"
-    return ""
+        return 0, f"data missing: {error}"
 
 
 def _confusion(file: Path, row: PublishedRow) -> str:
@@ -125,10 +127,15 @@ def _confusion(file: Path, row: PublishedRow) -> str:
         return str(error)
 
 
-def _job(file: Path, backbone: str, task: str, own: Sequence[PublishedRow], data: Path) -> Job:
-    adapter = registry.get(task)
+def _job(
+    file: Path,
+    backbone: str,
+    task: str,
+    own: Sequence[PublishedRow],
+    size: Callable[[str, str], tuple[int, str]],
+) -> Job:
     splits = tuple(dict.fromkeys(row.split for row in own))
-    samples = sum(len(adapter.samples(adapter.data_folder(data), split)) for split in splits)
+    samples = sum(size(task, split)[0] for split in splits)
     return Job(weights=file, backbone=backbone, task=task, splits=splits, samples=samples, published=tuple(own))
 
 

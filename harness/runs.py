@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from backbones.errors import InputError
+from harness.workdir import PREDICTIONS, REPLICATES, RESULT
 from leaderboards import replicates
 from leaderboards.replicates import Replicates
 
@@ -31,7 +32,7 @@ class Run:
 
     @property
     def setting(self) -> tuple:
-        """What runs of different seeds have in common; a file without rows is a setting of its own."""
+        """Columns that runs of different seeds share; a file without rows is a setting of its own."""
         if not self.rows or self.rows[0].get("seed") is None:
             return (str(self.path),)
         return tuple(self.rows[0].get(name) for name in _SETTING)
@@ -45,7 +46,7 @@ class Run:
 
     def predictions(self, split: str) -> Path | None:
         """The predictions file of a split, where the run has one."""
-        file = self.path / "predictions" / f"{split}.jsonl"
+        file = self.path / PREDICTIONS / f"{split}.jsonl"
         return file if file.is_file() else None
 
 
@@ -56,14 +57,14 @@ def read(path: str | Path) -> Run:
         InputError: there is no such run, or it was never scored.
     """
     path = Path(path)
-    file = path / "replicates.npz" if path.is_dir() else path
+    file = path / REPLICATES if path.is_dir() else path
     if not file.is_file():
         raise InputError(
             f"{path} is no scored run: there is no {file}. Give the folder of a run, or a file that "
             "`harness score … --replicates FILE` wrote."
         )
     metrics = {(one.task, one.split, one.metric): one for one in replicates.read(file)}
-    result = path / "result.json"
+    result = path / RESULT
     try:
         rows = tuple(json.loads(result.read_text())) if path.is_dir() and result.exists() else ()
     except ValueError as error:

@@ -20,6 +20,9 @@ from harness.provenance import new_run, same
 
 CHECKPOINTS = "checkpoints"
 PREDICTIONS = "predictions"
+RUN = "run.json"
+RESULT = "result.json"
+REPLICATES = "replicates.npz"
 FINAL = "final.safetensors"  # in the checkpoints, the fine-tuned weights
 
 
@@ -49,7 +52,7 @@ class WorkDir:
 
     @property
     def result(self) -> Path:
-        return self.folder / "result.json"
+        return self.folder / RESULT
 
     @property
     def classes(self) -> Path:
@@ -57,7 +60,7 @@ class WorkDir:
 
     @property
     def replicates(self) -> Path:
-        return self.folder / "replicates.npz"
+        return self.folder / REPLICATES
 
 
 @contextmanager
@@ -100,7 +103,7 @@ def _locked(
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         raise InputError(f"Another run works in {folder}. Wait for it, or give another --name or --out.") from None
-    return _facts(folder / "run.json", identity, data, only_predicted)
+    return _facts(folder / RUN, identity, data, only_predicted)
 
 
 def _facts(

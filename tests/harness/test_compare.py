@@ -140,10 +140,11 @@ def test_a_task_whose_samples_need_one_another_keeps_the_order() -> None:
 
 def test_pictures_have_both_predictions_one_above_the_other(tmp_path: Path) -> None:
     adapter = SimpleNamespace(
-        picture=lambda sample, record, root: Image.new("RGB", (4, record["height"]), record["is"])
+        picture=lambda sample, record, root, *, labels: Image.new("RGB", (4, record["height"]), labels[record["is"]])
     )
-    change = Change(id="a/b", one={"height": 2, "is": "red"}, other={"height": 3, "is": "blue"}, size=1.0)
-    (path,) = changes.write_pictures([change], adapter, [Sample("a/b", "x", 0)], tmp_path, tmp_path / "out")
+    change = Change(id="a/b", one={"height": 2, "is": 0}, other={"height": 3, "is": 1}, size=1.0)
+    samples, labels = [Sample("a/b", "x", 0)], ("red", "blue")
+    (path,) = changes.write_pictures([change], adapter, samples, tmp_path, tmp_path / "out", labels=labels)
     picture = Image.open(path)
     assert path.name == "a_b.png" and picture.size == (4, 5)
     assert picture.getpixel((0, 0)) == (255, 0, 0) and picture.getpixel((0, 4)) == (0, 0, 255)
