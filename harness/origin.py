@@ -49,7 +49,7 @@ def of_training(experiment: Experiment, *, weights_sha256: str, data: Fingerprin
 
 
 def _seen(experiment: Experiment, weights_sha256: str) -> Sequence[str]:
-    """What the weights that a run starts from have seen: as declared, as stored in the file, or as known of it."""
+    """Training data of the weights that a run starts from: as declared, as stored in the file, or as known of it."""
     if experiment.weights is None:
         return experiment.trained_on
     return _seen_by(experiment.weights, weights_sha256, _stored(experiment.weights), experiment.trained_on)

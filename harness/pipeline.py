@@ -80,7 +80,7 @@ def _wholes(experiment: Experiment, whole: Read) -> dict[str, _Whole]:
 
 
 def _whole(experiment: Experiment, split: str, samples: Sequence[Sample]) -> _Whole:
-    """What rows say of a split, from all of its samples."""
+    """Facts about a split for its rows, from all of its samples."""
     name = distributed.decided(lambda: dataset_name(experiment.adapter, split, samples, given=experiment.dataset))
     return _Whole(name, len(samples))
 

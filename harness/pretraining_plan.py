@@ -1,4 +1,4 @@
-"""What a stage of pretraining is: a recipe, a backbone, data and the files of stages before it, all resolved."""
+"""Plan of a stage of pretraining: a recipe, a backbone, data and the files of stages before it, all resolved."""
 
 from __future__ import annotations
 

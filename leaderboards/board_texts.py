@@ -15,7 +15,7 @@ APART = ("result", "task", "split", "metric", "value", "why it stands apart")
 
 
 def legend(board: Board) -> list[str]:
-    """What a reader has to know: marks, why cells are empty, notes."""
+    """Legend of a table: marks, why cells are empty, notes."""
     reasons = missing(board)
     lines = [f"– {mark}: {reason}." for reason, mark in reasons.items()]
     own = any(row.own for row in board.rows)

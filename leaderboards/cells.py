@@ -20,7 +20,7 @@ OWN = "▸"
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """What one place of a table shows.
+    """One place of a table.
 
     text: the number as it is printed, or a text; empty where there is none.
     value: the number.

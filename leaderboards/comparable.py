@@ -1,4 +1,4 @@
-"""Which result rows may stand in a column of a table, and why others may not."""
+"""Rules for result rows that may stand in a column of a table, and reasons why others may not."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ _DECIDING = (
 
 @dataclass(frozen=True)
 class _Judge:
-    """What decides whether a row may stand in a table's columns; few rows differ in it, so each case is judged once."""
+    """Judge of rows that may stand in a table's columns; few differ in what decides it, so each case is judged once."""
 
     columns: Collection[Column]
     facts: Benchmarks

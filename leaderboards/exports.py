@@ -46,7 +46,7 @@ PIPELINES = {
 
 @dataclass(frozen=True, kw_only=True)
 class About:
-    """What the rows do not say.
+    """Facts that the rows do not have.
 
     organization: who evaluated.
     relationship: of the evaluator to the model, as Every Eval Ever names it: first_party, third_party, collaborative

@@ -1,4 +1,4 @@
-"""What weights were trained on, and whether a split that they are scored on was part of it.
+"""Training data of weights, and whether a split that they are scored on was part of it.
 
 Training data is named TASK:SPLIT, as in `vqav2:val`. `trained_on.csv` has it for released weights, by the name of the
 file and, where known, its hash; other weights declare it (`--trained-on`), and fine-tuning adds its own.
@@ -42,7 +42,7 @@ _NOT_ZERO_SHOT = {
 
 
 def declared(weights: str, sha256: str = "") -> tuple[str, ...]:
-    """What released weights were trained on, as TASK:SPLIT; nothing for weights that the registry does not know.
+    """Training data of released weights, as TASK:SPLIT; nothing for weights that the registry does not know.
 
     Args:
         weights: name of the released file without its suffix; see `backbones.released`.

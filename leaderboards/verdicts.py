@@ -129,7 +129,7 @@ def wrong_model(published: PublishedRow, row: Mapping[str, Any]) -> str:
 
 
 def _noise(published: PublishedRow, results: Sequence[Mapping[str, Any]]) -> tuple[tuple[float, float], str]:
-    """What to add below and above the difference, and what it is."""
+    """Noise below and above the difference, and what it is."""
     if published.tolerance_kind in (ROUNDING, INFERENCE):
         return (0.0, 0.0), "same weights and data: half a printed digit"
     values = [float(row["value"]) for row in results]

@@ -72,11 +72,9 @@ def test_kinds_of_tasks_import_the_contract_and_common_alone(folder: str) -> Non
         assert not others, f"{path}: {others}"
 
 
-@pytest.mark.parametrize("room", ["tasks", "backbones"])
+@pytest.mark.parametrize("room", BELOW)
 def test_docstrings_begin_with_a_verb_or_a_noun(room: str) -> None:
     for path in (REPOSITORY / room).rglob("*.py"):
-        if PRETRAINING in path.parts:
-            continue
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
                 first = (ast.get_docstring(node) or "").partition(" ")[0]

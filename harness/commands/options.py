@@ -9,7 +9,7 @@ DATASET = "of the data for the rows, where they are not the benchmark's own"
 
 
 def add_experiment(parser: argparse.ArgumentParser) -> None:
-    """What `harness.experiment.plan` takes, besides tasks and weights."""
+    """Options of `harness.experiment.plan`, besides tasks and weights."""
     parser.add_argument("--backbone", required=True, help="see `harness list backbones`, or timm/NAME")
     parser.add_argument("--data", required=True, metavar="ROOT", help="the task's data folder, or the folder above it")
     parser.add_argument("--out", default="runs", metavar="DIR", help="holds results.csv and the runs (default: runs)")

@@ -43,7 +43,7 @@ APART_ROWS = 20  # of a table, the newest; all are in the list of rows
 
 @dataclass(frozen=True, kw_only=True)
 class Sections:
-    """What a report shows. changes: rows of samples that two runs predict differently, with a title."""
+    """Content of a report. changes: rows of samples that two runs predict differently, with a title."""
 
     title: str
     boards: Sequence[Board]

@@ -1,4 +1,4 @@
-"""What run folders have besides rows: learning curves, classes and pictures. What is not there is left out."""
+"""Content of run folders besides rows: learning curves, classes and pictures. What is not there is left out."""
 
 from __future__ import annotations
 

@@ -70,7 +70,7 @@ class Distillation(BaseModel):
 
     @property
     def tokenizer(self) -> ImageTokenizer:
-        """What is trained, without decoder and teacher."""
+        """Trained part without decoder and teacher."""
         return self._outside[0]
 
     @property

@@ -47,7 +47,7 @@ class MaskedDataModel(BaseModel):
 
     @property
     def target(self) -> ImageTarget:
-        """What is predicted of masked patches."""
+        """Target that masked patches are predicted as."""
         return self._targets[0]
 
     def _apply(self, function: Any, recurse: bool = True) -> MaskedDataModel:

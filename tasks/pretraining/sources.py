@@ -33,7 +33,7 @@ LOOKED_AT = 100_000  # tokens, for one that is known
 
 @dataclass(frozen=True, kw_only=True)
 class Sources:
-    """Where each kind of data is; None where it is not."""
+    """Paths of each kind of data; None where there is none."""
 
     images: Path | None = None
     texts: Path | None = None

@@ -1,4 +1,4 @@
-"""What a stage trains and on what: model and items of a recipe."""
+"""Model and items that a stage trains by its recipe."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ CONTRASTIVE_TASK = "coco_retrieval"  # whose model is tuned
 
 @dataclass(frozen=True, kw_only=True)
 class Data:
-    """What was read for a recipe; None of the kinds that it does not train on."""
+    """Data read for a recipe; None of the kinds that it does not train on."""
 
     images: Packed | None = None
     texts: np.ndarray | None = None
@@ -124,7 +124,7 @@ def teacher_of(recipe: PretrainingRecipe, backbone: str, name: str, path: Path) 
 
 
 def image_target(recipe: MaskedDataRecipe, backbone: str, path: Path | None) -> ImageTarget:
-    """What masked patches are predicted as.
+    """Target that masked patches are predicted as.
 
     Args:
         path: tokenizer.safetensors, clusters.safetensors, or a BEiT v2 checkpoint; None for pixels.

@@ -1,4 +1,4 @@
-"""What a model predicts of a masked patch: the code of a tokenizer, or the patch's own pixels."""
+"""Targets of masked patches: the code of a tokenizer, or the patch's own pixels."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class ImageTarget(nn.Module):
         """The loss of each masked patch: [patches, outputs] and their targets -> float32 [patches]."""
 
     def hits(self, predicted: Tensor, target: Tensor) -> Tensor | None:
-        """How many patches are predicted right, an int64 scalar; None where a target is not one of several."""
+        """Number of patches predicted right, an int64 scalar; None where a target is not one of several."""
         return None
 
 
