@@ -5,7 +5,7 @@ import gc
 import traceback
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from harness.commands import options
 from harness.messages import error_text
@@ -37,33 +37,76 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--keep", choices=("last", "best"), help="weights to predict with: the last, or those that validated best"
     )
     options.add_show(parser)
+    parser.add_argument(
+        "--seeds", metavar="0,1,2", help="a run for each seed; their mean and standard deviation (instead of --seed)"
+    )
 
 
 def run(args: argparse.Namespace) -> CommandOutput:
-    from harness import calls
+    from harness import calls, seeds
 
+    chosen = _seeds(args)
     given = options.experiment(args) | {"dataset": args.dataset}
     validation = {"validate": args.validate, "validate_limit": args.validate_limit, "keep": args.keep}
     given["changes"] = given["changes"] + [f"{name}={value}" for name, value in validation.items() if value is not None]
     given |= {"weights": args.weights, "log": args.log, "show": args.show}
     calls.require(args.tasks, **given)
     from harness import api  # imports PyTorch
+    from leaderboards.spread import over_seeds
 
-    rows, refused = _run_each(api.planned(args.tasks, **given), args)
+    experiments = [each for seed in chosen for each in api.planned(args.tasks, **_of_seed(given, seed, chosen))]
+    if args.seeds:
+        _require_training(experiments)
+    rows, refused = _run_each(experiments, args)
     results = rows_table(f"Results, also in {args.out}/{api.RESULTS}", rows)
+    spreads = over_seeds(rows) if args.seeds else []
 
     def show(console: Console) -> None:
         results(console)
+        if args.seeds:
+            seeds.seeds_table(spreads)(console)
         for task, reason in refused.items():
             console.print(f"Not done: {task}: {reason}", markup=False, soft_wrap=True)
 
-    data = [asdict(row) for row in rows]
-    failed = {"error": f"Not done: {', '.join(refused)}", "refused": refused, "rows": data}
-    return CommandOutput(failed if refused else data, show, ok=not refused)
+    data = {"rows": [asdict(row) for row in rows]}
+    if args.seeds:
+        data["seeds"] = [asdict(spread) for spread in spreads]
+    failed = {"error": f"Not done: {', '.join(refused)}", "refused": refused}
+    if refused or args.seeds:
+        return CommandOutput((failed if refused else {}) | data, show, ok=not refused)
+    return CommandOutput(data["rows"], show)
+
+
+def _seeds(args: argparse.Namespace) -> tuple[int, ...]:
+    from backbones.errors import UsageError
+    from harness import seeds
+
+    if args.seeds is None:
+        return (args.seed,)
+    if args.seed:
+        raise UsageError(f"--seed {args.seed} and --seeds {args.seeds} are two answers to one question. Give one.")
+    return seeds.parsed(args.seeds)
+
+
+def _of_seed(given: dict[str, Any], seed: int, seeds: tuple[int, ...]) -> dict[str, Any]:
+    """The options of a run of one of the seeds; a folder's name that was given gets the seed behind it."""
+    named = f"{given['name']}-seed{seed}" if given["name"] and len(seeds) > 1 else given["name"]
+    return given | {"seed": seed, "name": named}
+
+
+def _require_training(experiments: list[Experiment]) -> None:
+    from backbones.errors import UsageError
+
+    for each in experiments:
+        if not each.recipe.trains:
+            raise UsageError(
+                f"Recipe {each.recipe.name} does not fine-tune: every seed gives {each.adapter.name} the same number. "
+                "Leave out --seeds."
+            )
 
 
 def _run_each(experiments: list[Experiment], args: argparse.Namespace) -> tuple[list[ResultRow], dict[str, str]]:
-    """Rows of all tasks, and why some of them have none: one that fails does not end the others.
+    """Rows of all runs, and why some of them have none: one that fails does not end the others.
 
     With several processes it does, since those that did not fail may be waiting for this one.
     """
@@ -73,6 +116,7 @@ def _run_each(experiments: list[Experiment], args: argparse.Namespace) -> tuple[
     rows, refused = [], {}
     for each in experiments:
         task = each.adapter.name
+        name = f"{task} with seed {each.seed}" if args.seeds else task
         try:
             rows += pipeline.run(each, results=Path(args.out) / api.RESULTS, log=args.log, show=args.show)
         except Exception as error:
@@ -80,8 +124,8 @@ def _run_each(experiments: list[Experiment], args: argparse.Namespace) -> tuple[
                 raise
             if args.debug:
                 traceback.print_exc()
-            refused[task] = error_text(error, args, task=task)
-            note(f"harness: {task}: {refused[task]}")
+            refused[name] = error_text(error, args, task=task)
+            note(f"harness: {name}: {refused[name]}")
         if refused and distributed.world_size() > 1:
             break
         gc.collect()  # the memory of what failed
