@@ -4,11 +4,37 @@ from __future__ import annotations
 
 import contextlib
 import os
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from backbones.errors import InputError
+
+
+@contextmanager
+def reading(path: Path | str, what: str, *, fix: str = "Copy or download it again.") -> Iterator[None]:
+    """Read a user's file: whatever is wrong with its content becomes an `InputError` with its path.
+
+    An `InputError` from inside says more and is passed on as it is.
+
+    Args:
+        what: the file in words, such as "weights".
+        fix: a sentence.
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:  # a damaged file makes any library raise anything
+        raise InputError(f"{path} ({what}) cannot be read: {reason(error)}. {fix}") from error
+
+
+def reason(error: Exception) -> str:
+    """The first line of an error, with its type where the text alone says little."""
+    text = next(iter(str(error).strip().splitlines()), "")[:200].rstrip(".")
+    plain = isinstance(error, OSError | UnicodeError) and text
+    return text if plain else f"{type(error).__name__}{': ' + text if text else ''}"
 
 
 @contextmanager
@@ -25,6 +51,7 @@ def replacing(path: Path, *, sync: bool = True) -> Iterator[Path]:
     partial = partial_name(path)
     try:
         yield partial
+        _with_usual_mode(partial)
         if sync:
             move_into_place(partial, path)
         else:
@@ -32,6 +59,26 @@ def replacing(path: Path, *, sync: bool = True) -> Iterator[Path]:
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
+
+
+def require_checksums(path: Path) -> None:
+    """Compare every part of a zip file, such as PyTorch's, with its checksum.
+
+    Raises:
+        ValueError: one differs.
+    """
+    with zipfile.ZipFile(path) as archive:
+        if (broken := archive.testzip()) is not None:
+            raise ValueError(f"the checksum of {broken} is wrong")
+
+
+def _with_usual_mode(file: Path) -> None:
+    """Give a file the mode that the user's umask gives, which some libraries do not."""
+    mask = os.umask(0)
+    os.umask(mask)
+    mode = 0o666 & ~mask
+    if file.stat().st_mode & 0o777 != mode:
+        file.chmod(mode)
 
 
 def partial_name(path: Path) -> Path:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from backbones.errors import InputError
+from backbones.files import reason, require_checksums
 
 # Keys of the state dict in order of preference: of the official code, DeepSpeed, others, averaged weights.
 WRAPPERS = ("model", "module", "state_dict", "model_ema")
@@ -44,9 +45,12 @@ def read(path: Path) -> Any:
     Raises:
         InputError: the file is truncated, not a checkpoint, or a pickle that would run code.
     """
+    zipped = _is_zip(path)
     try:
+        if zipped:
+            require_checksums(path)
         with torch.serialization.safe_globals([(_Unread, name) for name in STAND_INS]):
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=_is_zip(path))
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
     except pickle.UnpicklingError as error:
         # torch says so both of a pickle that wants to call something and of one that it cannot parse.
         if "weights_only" in str(error) and ("GLOBAL" in str(error) or "Unsupported" in str(error)):
@@ -55,9 +59,8 @@ def read(path: Path) -> Any:
                 "state dict in the environment that made the file, best as .safetensors, and give that."
             ) from error
         raise InputError(f"{path} is not a PyTorch checkpoint. Copy or download it again.") from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"{path} is truncated or damaged ({first_line}). Copy or download it again.") from error
+    except Exception as error:  # a damaged pickle makes the reader raise anything
+        raise InputError(f"{path} is truncated or damaged ({reason(error)}). Copy or download it again.") from error
 
 
 def state_dict(content: Any, path: Path) -> dict[str, Tensor]:

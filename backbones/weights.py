@@ -12,6 +12,7 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -20,7 +21,7 @@ from backbones import pickles
 from backbones.arrays import read_arrays
 from backbones.config import CONFIGS
 from backbones.errors import InputError
-from backbones.files import replacing, require_weights
+from backbones.files import reading, replacing, require_weights
 from backbones.positions import UNUSED_ROWS
 
 TRUNK = "beit3."  # what official checkpoints put before the transformer's own names
@@ -48,7 +49,7 @@ def sha256(path: str | Path) -> str:
 
 def metadata(path: str | Path) -> dict[str, str]:
     """Metadata that `save` wrote beside the tensors."""
-    with safe_open(path, framework="pt") as file:
+    with reading(path, "weights"), safe_open(path, framework="pt") as file:
         return file.metadata() or {}
 
 
@@ -65,17 +66,55 @@ def read(path: str | Path) -> dict[str, Tensor]:
             return load_file(path)
         except SafetensorError as error:
             raise InputError(f"{path} is not a whole safetensors file ({error}). Copy or download it again.") from error
-    content = read_arrays(path) if path.suffix == ".pkl" else pickles.read(path)
-    return pickles.state_dict(content, path)
+    with reading(path, "weights"):
+        content = read_arrays(path) if path.suffix == ".pkl" else pickles.read(path)
+        state = pickles.state_dict(content, path)
+    for name, tensor in state.items():
+        if not isinstance(name, str) or tensor.layout != torch.strided or tensor.is_quantized or tensor.is_meta:
+            raise InputError(
+                f"{path}: {name!r:.80} is no plain tensor with a name (sparse, quantized or without values). Save the "
+                "state dict of the model as it trains."
+            )
+    return state
 
 
 def save(state: dict[str, Tensor], path: str | Path, *, metadata: dict[str, str] | None = None) -> None:
-    """Write a state dict as safetensors; the file appears only once it is whole."""
+    """Write a state dict as safetensors; the file appears only once it is whole.
+
+    Raises:
+        InputError: a tensor is not finite; nothing is written.
+    """
     path = Path(path)
+    if wrong := [name for name, tensor in state.items() if not is_finite(tensor)]:
+        raise InputError(
+            f"{len(wrong)} of {len(state)} tensors have a number that is not finite, such as {wrong[0]}, so {path} was "
+            "not written: the training diverged. Train with a lower peak (--set lr=…), gradient clipping (--set "
+            "clip_grad=1.0) or --set precision=fp32, in another --out folder."
+        )
     # No two tensors may share memory in a safetensors file.
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in state.items()}
     with replacing(path) as partial:
         save_file(tensors, partial, metadata)
+
+
+def is_finite(tensor: Tensor) -> bool:
+    """Check that a tensor has neither NaN nor infinity; the extremes show both, without a copy."""
+    if not tensor.is_floating_point() or not tensor.numel():
+        return True
+    return all(bool(extreme.isfinite()) for extreme in tensor.aminmax())
+
+
+def require_finite(path: str | Path, state: dict[str, Tensor]) -> None:
+    """Check tensors that were read from a file.
+
+    Raises:
+        InputError: one has a number that is not finite; the message names it.
+    """
+    if name := next((name for name, tensor in state.items() if not is_finite(tensor)), None):
+        raise InputError(
+            f"{path}: {name} has a number that is not finite: the training that wrote it diverged, or the file is "
+            "damaged. Use other weights, or copy them again."
+        )
 
 
 def load(model: nn.Module, path: str | Path, *, new_heads: bool = False) -> LoadReport:
@@ -89,9 +128,14 @@ def load(model: nn.Module, path: str | Path, *, new_heads: bool = False) -> Load
     ignored. A task model may have a method `translated`, which gives a file of other names ours.
 
     Raises:
-        InputError: unreadable file (see `read`) or a mismatch; the message lists missing, unexpected and
-            wrongly shaped keys. The model is unchanged then.
+        InputError: unreadable file (see `read`), numbers that are not finite, or a mismatch; the message lists
+            missing, unexpected and wrongly shaped keys. The model is unchanged then.
     """
+    with reading(path, "weights", fix="Use the checkpoint of this backbone and task."):
+        return _loaded(model, path, new_heads)
+
+
+def _loaded(model: nn.Module, path: str | Path, new_heads: bool) -> LoadReport:
     backbone = getattr(model, "beit3", model)
     prefix = TRUNK if backbone is model else ""  # what the model's own names lack
     new_heads = new_heads or backbone is model
@@ -109,7 +153,7 @@ def load(model: nn.Module, path: str | Path, *, new_heads: bool = False) -> Load
 
     wrong = [name for name in state if name in own and state[name].shape != own[name].shape]
     ignored = [name for name in state if name not in own and (is_free(name) or name.startswith(OPTIONAL))]
-    ignored += [name for name in wrong if is_free(name)]
+    ignored = dict.fromkeys([*ignored, *(name for name in wrong if is_free(name))])
     frozen = {prefix + name for name, parameter in model.named_parameters() if not parameter.requires_grad}
     absent = [name for name in own if name not in state or name in ignored]
     fresh = [name for name in absent if name in frozen or is_free(name)]
@@ -125,8 +169,20 @@ def load(model: nn.Module, path: str | Path, *, new_heads: bool = False) -> Load
     if any(problems.values()):
         raise _mismatch(path, problems, found=_size(state), wanted=_size(own), image_size=image_size)
     wanted = {name: tensor for name, tensor in state.items() if name in own and name not in ignored}
+    _require_numbers(path, wanted, own)
     model.load_state_dict({name.removeprefix(prefix): tensor for name, tensor in wanted.items()}, strict=False)
     return LoadReport(len(wanted), tuple(fresh), tuple(ignored), tuple(resized), image_size)
+
+
+def _require_numbers(path: str | Path, wanted: dict[str, Tensor], own: dict[str, Tensor]) -> None:
+    """Refuse tensors of another kind of number than the model's, and numbers that are not finite."""
+    for name, tensor in wanted.items():
+        if tensor.is_complex() or tensor.is_floating_point() != own[name].is_floating_point():
+            raise InputError(
+                f"{path}: {name} has numbers of type {tensor.dtype}, and the model's are {own[name].dtype}. Use the "
+                "checkpoint of this backbone and task."
+            )
+    require_finite(path, wanted)
 
 
 def _under_trunk(state: dict[str, Tensor], backbone: nn.Module) -> dict[str, Tensor]:

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 import torch
 from mmengine.model import BaseModel, ExponentialMovingAverage
 
+from backbones import weights
 from backbones.errors import InputError
-from backbones.files import replacing
+from backbones.files import reading, replacing, require_checksums
 from harness import distributed
 from harness.optim import ScaledOptimizer
 from harness.progress import note
+from harness.provenance import package_version
 
 SAVE_EVERY = 600.0  # seconds, besides the end of each epoch
+PARTS = {"progress", "model", "optimizer", "ema"}
+AGAIN = "Remove it to start the training again."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,48 +44,73 @@ class Progress:
     step: int = 0  # optimizer steps done
     seconds: float = 0.0  # of training, over all starts
     processes: int = 1
+    run: str = ""  # random name of the run, empty outside of one
+    package: str = field(default_factory=package_version)
 
 
-def read_progress(path: Path) -> Progress:
+def read_progress(path: Path, *, run: str = "", steps: int | None = None) -> Progress:
     """Progress of the training that left the checkpoint `path`; that of a new one when there is no such file.
 
+    Args:
+        run: see `Progress`.
+        steps: length of the training.
+
     Raises:
-        InputError: the file is damaged, or of a version of this program that stored something else.
+        InputError: the file is damaged, of another run, or of a version of this program that stored something else.
     """
     if not path.is_file():
-        return Progress()
-    try:
+        return Progress(run=run)
+    with reading(path, "checkpoint", fix=AGAIN):
+        require_checksums(path)  # PyTorch writes them and does not look at them
         content = _read(path)
-    except Exception as error:  # any damage to the file
-        raise InputError(
-            f"The checkpoint {path} is damaged ({type(error).__name__}). Remove it to start the training again."
-        ) from error
-    if not isinstance(content, dict) or "progress" not in content:
-        raise InputError(
-            f"The checkpoint {path} was written by another version of this program and cannot be resumed by this one. "
-            "Finish the training with the version that began it, or remove the file to start the training again."
-        )
-    progress = Progress(**content["progress"])
+        found = content["progress"] if isinstance(content, dict) and content.keys() == PARTS else None
+        known = {each.name: each.type for each in fields(Progress)}
+        if not isinstance(found, dict) or found.keys() != known.keys() or found["package"] != package_version():
+            raise InputError(
+                f"The checkpoint {path} was written by another version of this program and cannot be resumed by this "
+                "one. Finish the training with the version that began it, or remove the file to start the training "
+                "again."
+            )
+        progress = Progress(**found)
+        if any(type(getattr(progress, name)).__name__ != kind for name, kind in known.items()):
+            raise ValueError("its counters are no numbers")
+        if not 0 < progress.step <= (progress.step if steps is None else steps):
+            raise ValueError(f"it is of step {progress.step}, and the training has {steps}")
+        if progress.run != run:
+            raise InputError(f"The checkpoint {path} is of another run ({progress.run}, here {run}). {AGAIN}")
     note(f"Going on from step {progress.step} ({path})")
     return progress
 
 
 def load(path: Path, state: TrainingState) -> None:
-    """Restore the state in the checkpoint `path`; every process has to call."""
+    """Restore the state in the checkpoint `path`; every process has to call.
+
+    Raises:
+        InputError: a tensor is missing, too many, of another shape or not finite.
+    """
     distributed.wait_for(path)
-    content = _read(path)
-    state.model.load_state_dict(content["model"])
-    state.optimizer.load_state_dict(content["optimizer"])
-    if state.ema:
-        state.ema.load_state_dict(content["ema"])
+    with reading(path, "checkpoint", fix=AGAIN):
+        content = _read(path)
+        weights.require_finite(path, content["model"])
+        state.model.load_state_dict(content["model"])
+        state.optimizer.load_state_dict(content["optimizer"])
+        if state.ema:
+            state.ema.load_state_dict(content["ema"])
 
 
 def save(path: Path, state: TrainingState, progress: Progress) -> None:
     """Replace the checkpoint `path`; the old one stays until the new one is on the disk.
 
     Raises:
-        InputError: it cannot be written.
+        InputError: it cannot be written, or a weight is not finite.
     """
+    if wrong := [name for name, tensor in state.model.state_dict().items() if not weights.is_finite(tensor)]:
+        good = f" The last good state is kept in {path}." if path.is_file() else ""
+        raise InputError(
+            f"{len(wrong)} tensors of the model have a number that is not finite after step {progress.step}, such as "
+            f"{wrong[0]}. Try a lower peak (--set lr=…), gradient clipping (--set clip_grad=1.0) or --set "
+            f"precision=fp32, in another --out folder.{good}"
+        )
     content = {
         "progress": vars(progress),
         "model": state.model.state_dict(),

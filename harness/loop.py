@@ -48,6 +48,7 @@ def train(
     log: Sequence[str],
     title: str = "fine-tune",
     validation: Validation | None = None,
+    run: str = "",
 ) -> dict[str, Any]:
     """Train a model in place, going on from `last.pth` in `folder` when it is there.
 
@@ -64,6 +65,7 @@ def train(
         steps_per_epoch: interval of the checkpoints, and the unit of `validation`.
         log: "tensorboard" and "wandb" for these besides the local log file.
         validation: scores during the training, as often as the recipe says.
+        run: random name of the run, whose checkpoint alone is resumed.
 
     Returns:
         The columns of a result row that tell how the weights were trained.
@@ -75,7 +77,7 @@ def train(
     last, steps = folder / CHECKPOINT, len(rates)
     parts = accumulation(recipe, processes=distributed.world_size())
     folder.mkdir(parents=True, exist_ok=True)
-    before = _progress(last, recipe)
+    before = _progress(last, recipe, run=run, steps=steps)
     reset_peak_memory(device())
     shared, state = _prepare(model, recipe)
     if before.step:
@@ -111,7 +113,7 @@ def train(
                 rows = validation(state.result, step=done, epoch=done / steps_per_epoch)
                 write({f"{row.split}/{row.metric}": row.value for row in rows if row.value is not None}, done)
             if checkpoint.due(done, every=steps_per_epoch, saved=saved) and distributed.rank() == 0:
-                progress = Progress(step=done, seconds=seconds(), processes=distributed.world_size())
+                progress = Progress(step=done, seconds=seconds(), processes=distributed.world_size(), run=run)
                 checkpoint.save(last, state, progress)
                 saved = time.monotonic()
             waiting = batches.waited / spent
@@ -191,9 +193,9 @@ def _means(values: Sequence[Mapping[str, float]]) -> dict[str, float]:
     return {name: sum(step[name] for step in values) / len(values) for name in values[-1]}
 
 
-def _progress(last: Path, recipe: Recipe) -> Progress:
+def _progress(last: Path, recipe: Recipe, *, run: str, steps: int) -> Progress:
     """Progress of an interrupted training that this one may resume."""
-    found = distributed.decided(lambda: checkpoint.read_progress(last))
+    found = distributed.decided(lambda: checkpoint.read_progress(last, run=run, steps=steps))
     processes = distributed.world_size()
     if recipe.split_alters and found.step and found.processes != processes:
         raise UsageError(

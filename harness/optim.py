@@ -184,7 +184,17 @@ class ScaledOptimizer:
         return self._optimizer.state_dict() | ({"loss_scale": scale} if (scale := self._scaler.state_dict()) else {})
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore a state from `state_dict`; `precision=auto` may have been another precision where the run began."""
+        """Restore a state from `state_dict`; `precision=auto` may have been another precision where the run began.
+
+        Raises:
+            ValueError: it has no moments, or those of other parameters.
+        """
         self._optimizer.load_state_dict({name: value for name, value in state.items() if name != "loss_scale"})
+        moments = self._optimizer.state
+        if not moments and "loss_scale" not in state:  # only overflowing steps leave none
+            raise ValueError("the optimizer's moments are missing")
+        for parameter, own in moments.items():
+            if any(value.dim() and value.shape != parameter.shape for value in own.values()):
+                raise ValueError("the optimizer's moments have other shapes than the parameters")
         if "loss_scale" in state and self._scaler.is_enabled():
             self._scaler.load_state_dict(state["loss_scale"])

@@ -191,6 +191,7 @@ class _Stages:
             log=log,
             columns=origin.of_training(experiment, weights_sha256=weights_sha256, data=data),
             validation=validation,
+            run=self.work.run_id,
         )
 
     def _validation(self, read: Read) -> Validation | None:

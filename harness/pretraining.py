@@ -69,7 +69,7 @@ def run(stage: Pretraining, *, log: Sequence[str] = ()) -> Pretrained:
         else:
             if stage.weights:
                 _load(stage, model)
-            _train(stage, model, items, figures, log=log)
+            _train(stage, model, items, figures, log=log, run=work.run_id)
         result = distributed.decided(lambda: _result(stage, model, final))
         return Pretrained(result, distributed.decided(lambda: pretraining_log.draw(stage.folder)))
 
@@ -98,7 +98,13 @@ def _require_same(folder: Path, identity: Mapping[str, Any]) -> None:
 
 
 def _train(
-    stage: Pretraining, model: BaseModel, items: Dataset, figures: pretraining_log.Figures, *, log: Sequence[str]
+    stage: Pretraining,
+    model: BaseModel,
+    items: Dataset,
+    figures: pretraining_log.Figures,
+    *,
+    log: Sequence[str],
+    run: str,
 ) -> None:
     recipe = stage.recipe
     kinds = len(items.kinds) if isinstance(recipe, MaskedDataRecipe) else 1
@@ -113,8 +119,17 @@ def _train(
         flops_per_step=_flops(model, items, recipe),
     )
     figures(model)  # those of the pass that was counted are no part of the training
-    folder = stage.folder / CHECKPOINTS
-    fine_tune(model, items, recipe, folder=folder, seed=stage.seed, log=log, columns=columns, validation=watched)
+    fine_tune(
+        model,
+        items,
+        recipe,
+        folder=stage.folder / CHECKPOINTS,
+        seed=stage.seed,
+        log=log,
+        columns=columns,
+        validation=watched,
+        run=run,
+    )
 
 
 def _flops(model: BaseModel, items: Dataset, recipe: PretrainingRecipe) -> float:

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 
 from backbones import weights
 from backbones.errors import InputError
+from backbones.files import reading
 from harness import distributed, provenance
 from harness.batch import accumulation, require_enough
 from harness.cores import loader_workers
@@ -35,6 +36,7 @@ def fine_tune(
     log: Sequence[str],
     columns: Mapping[str, Any] | None = None,
     validation: Validation | None = None,
+    run: str = "",
 ) -> Path:
     """Train until the recipe's end, going on from `folder/last.pth` when it is there; returns the weights' path.
 
@@ -45,6 +47,7 @@ def fine_tune(
         log: "tensorboard" and "wandb" for these besides the local log file.
         columns: columns about the training for rows made with the weights, besides those known here.
         validation: scores during the training, as often as the recipe says.
+        run: random name of the run, whose checkpoint alone is resumed.
 
     Raises:
         InputError: NaN loss, unreadable images, no space.
@@ -82,6 +85,7 @@ def fine_tune(
         seed=seed,
         log=log,
         validation=validation,
+        run=run,
     )
     gc.collect()  # the optimizer's memory, and the threads of gradient averaging
     known, kept = {**(columns or {}), **trained}, None
@@ -104,7 +108,8 @@ def save_final(model: BaseModel, folder: Path, columns: Mapping[str, Any], *, ke
     try:
         state = model.state_dict()
         if kept:
-            state, columns = load_file(kept), {**columns, "train_steps": int(weights.metadata(kept)["step"])}
+            with reading(kept, "best weights so far", fix="Remove the run's folder to begin again."):
+                state, columns = load_file(kept), {**columns, "train_steps": int(weights.metadata(kept)["step"])}
         weights.save(state, path, metadata=provenance.stored(columns))
     except OSError as error:
         raise InputError(

@@ -14,6 +14,7 @@ from torch.utils.data import Dataset
 from torchvision import transforms
 
 from backbones.errors import InputError
+from tasks.common.image_files import FORMATS, UNDECODABLE, require_regular, require_size
 
 if TYPE_CHECKING:
     from tasks.common.dense_recipe import DenseRecipe
@@ -52,7 +53,9 @@ def image_size(path: Path, *, upright: bool = False) -> tuple[int, int]:
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[Image.Image]:
     try:
-        with Image.open(path) as image:
+        require_regular(path)
+        with Image.open(path, formats=FORMATS) as image:
+            require_size(image)
             yield image
     except FileNotFoundError:
         raise InputError(
@@ -61,7 +64,7 @@ def _opened(path: Path) -> Iterator[Image.Image]:
         ) from None
     except UnidentifiedImageError:
         raise InputError(f"{path} is not an image that can be read. Replace it with the original file.") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except UNDECODABLE as error:
         raise InputError(f"Image {path} cannot be decoded ({error}). Replace it with the original file.") from error
 
 

@@ -187,5 +187,5 @@ def are_finite(values: Any) -> bool:
     """Check that a value of a JSON file is a list of finite numbers; one sum decides for all of them."""
     try:
         return isinstance(values, list) and math.isfinite(sum(values))
-    except TypeError:
+    except (TypeError, OverflowError):
         return False

@@ -22,6 +22,7 @@ from backbones.errors import InputError
 from tasks.common.reading import RESTORE, are_finite, field, require_unique
 from tasks.common.streaming import json_lists
 from tasks.detection.instance_columns import SEGMENTATION, AnnotatedImages, ImageRows, ObjectRows
+from tasks.detection.run_lengths import pixels
 
 IMAGE = {"id", "file_name", "width", "height"}
 ANNOTATION = {"id", "image_id", "category_id", "bbox", "area", "iscrowd"}
@@ -38,7 +39,8 @@ class Instances(NamedTuple):
 def read_instances(path: Path, *, labelled: bool = True) -> Instances:
     """An instances file, or with `labelled=False` a list of images alone, which have no objects then.
 
-    Boxes without an area or outside their image are no error: COCO has some, and its tool scores them.
+    Boxes without an area or outside their image are no error: COCO has some, and its tool scores them. Those of
+    negative width or height are refused.
 
     Raises:
         InputError: absent, not JSON, a field missing or not of its form, an id twice, an annotation of an unknown
@@ -137,14 +139,16 @@ def _wrong(path: Path, annotation: int, problem: str) -> InputError:
 
 def _problem(row: dict[str, Any], images: ImageRows, image: int) -> str | None:
     """Fault of an annotation of the image with that index, None when there is none."""
-    if not isinstance(row["category_id"], int):
+    if not _is_whole(row["category_id"]):
         return f"has the category {row['category_id']!r}, not a whole number"
-    if row["iscrowd"] not in (0, 1):
+    if not _is_whole(row["iscrowd"]) or row["iscrowd"] not in (0, 1):
         return f"has iscrowd {row['iscrowd']!r}, neither 0 nor 1"
     if not are_finite(row["bbox"]) or len(row["bbox"]) != 4:
         return f"has the box {row['bbox']!r}, not four numbers x, y, width, height"
-    if not _is_number(row["area"]):
-        return f"has the area {row['area']!r}, not a number"
+    if min(row["bbox"][2:]) < 0 or any(isinstance(side, bool) for side in row["bbox"]):
+        return f"has the box {row['bbox']!r}, whose width or height is no length"
+    if not _is_number(row["area"]) or row["area"] < 0:
+        return f"has the area {row['area']!r}, not a number from 0"
     if SEGMENTATION in row:
         return _mask_problem(row[SEGMENTATION], images.sizes[2 * image], images.sizes[2 * image + 1])
     return None
@@ -166,16 +170,27 @@ def _code_problem(code: dict[str, Any], width: int, height: int) -> str | None:
     if size != [height, width]:
         return f"has a run-length code of size {size}, and its image is {[height, width]} (height, width)"
     if isinstance(counts, str):
-        return None
-    if not isinstance(counts, list) or not are_finite(counts):
+        total = int(pixels([counts])[0])
+    elif isinstance(counts, list) and all(type(count) is int and count >= 0 for count in counts):
+        total = sum(counts)
+    else:
         return "has a run-length code without counts"
-    if sum(counts) != width * height:
-        return f"has a run-length code of {sum(counts)} pixels, and its image has {width * height}"
+    if total < 0:
+        return "has a run-length code whose counts are broken"
+    if total != width * height:
+        return f"has a run-length code of {total} pixels, and its image has {width * height}"
     return None
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value)
+    try:
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:  # a whole number beyond every float
+        return False
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 1 << 63
 
 
 def _require_fields(row: Any, names: set[str], *, where: str) -> None:
@@ -186,5 +201,5 @@ def _require_fields(row: Any, names: set[str], *, where: str) -> None:
 
 
 def _require_id(value: Any, *, where: str) -> None:
-    if not isinstance(value, int) or abs(value) >= 1 << 63:
+    if not _is_whole(value):
         raise InputError(f"{where} has the id {value!r}, not a whole number. Renumber them.")

@@ -16,6 +16,7 @@ from backbones.errors import InputError
 from tasks.bootstrap import Measurement, unavailable
 from tasks.detection.average_precision import NAMES, AveragePrecision
 from tasks.detection.matching import Kind, match
+from tasks.detection.run_lengths import pixels
 
 _SIZES = {
     "s": "small objects (up to 32² pixels)",
@@ -143,6 +144,13 @@ def _masks(masks: Any, count: int, size: list[int], where: str) -> list[dict[str
                 f"{where} has a mask {index} of size {rle['size']}, and the image has {size} (height, width). "
                 "Scale masks back to the original image before encoding them."
             )
+    # The compiled overlaps of codes that end before the image does never return.
+    found = pixels([rle["counts"] for rle in masks])
+    for index in np.flatnonzero(found != size[0] * size[1])[:1]:
+        problem = "has broken counts" if found[index] < 0 else f"has counts of {found[index]:,} pixels"
+        raise InputError(
+            f"{where}: mask {index} {problem}, and the image has {size[0] * size[1]:,}. Encode the masks again."
+        )
     try:
         mask.area(list(masks))
     except (ValueError, RuntimeError) as error:

@@ -16,6 +16,7 @@ from torch import Tensor
 from backbones import weights
 from backbones.config import MultiwayConfig
 from backbones.errors import InputError
+from backbones.files import reading
 from backbones.positions import UNUSED_ROWS
 from tasks.pretraining.tokenizer import ImageTokenizer, assembled
 
@@ -34,14 +35,16 @@ def read(path: Path) -> ImageTokenizer:
         InputError: unreadable, or not of that form.
     """
     state = weights.read(path)
-    try:
-        encoder = _config(state)
-        return assembled(encoder, _translated(state, encoder), path)
-    except KeyError as error:
-        raise InputError(
-            f"{path} is no tokenizer of BEiT v2: it has no tensor {error.args[0]}. Give a checkpoint of its "
-            "run_vqkd_training.py."
-        ) from error
+    weights.require_finite(path, state)
+    with reading(path, "tokenizer of BEiT v2", fix="Give a checkpoint of its run_vqkd_training.py."):
+        try:
+            encoder = _config(state)
+            return assembled(encoder, _translated(state, encoder), path)
+        except KeyError as error:
+            raise InputError(
+                f"{path} is no tokenizer of BEiT v2: it has no tensor {error.args[0]}. Give a checkpoint of its "
+                "run_vqkd_training.py."
+            ) from error
 
 
 def is_checkpoint(state: dict[str, Tensor]) -> bool:

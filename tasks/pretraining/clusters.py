@@ -15,6 +15,7 @@ from torch import Tensor
 import backbones
 from backbones import weights
 from backbones.errors import InputError, UsageError
+from backbones.files import reading
 from tasks.pretraining.kmeans import nearest, spherical_kmeans
 from tasks.pretraining.recipe import ClusterRecipe
 from tasks.pretraining.targets import CodeTarget
@@ -80,13 +81,15 @@ def read(path: Path) -> ClusterTarget:
     found = weights.metadata(path).get(KIND) if path.suffix == ".safetensors" and path.is_file() else None
     if found is None:
         raise InputError(f"{path} has no clusters of features: `harness pretrain` writes them as clusters.safetensors.")
-    facts = json.loads(found)
     state = weights.read(path)
-    grid = facts["grid"]
-    backbone = backbones.build(facts["backbone"], image_size=grid * backbones.native_patch(facts["backbone"]))
-    teacher = Teacher(backbone, grid=grid, dual_encoder=f"teacher.{HEAD}.weight" in state)
-    target = ClusterTarget(teacher, state["centres"])
-    missing, unexpected = target.load_state_dict(state, strict=False)
+    weights.require_finite(path, state)
+    with reading(path, "clusters of features", fix="Make the clusters again."):
+        facts = json.loads(found)
+        grid = facts["grid"]
+        backbone = backbones.build(facts["backbone"], image_size=grid * backbones.native_patch(facts["backbone"]))
+        teacher = Teacher(backbone, grid=grid, dual_encoder=f"teacher.{HEAD}.weight" in state)
+        target = ClusterTarget(teacher, state["centres"])
+        missing, unexpected = target.load_state_dict(state, strict=False)
     if missing or unexpected:
         raise InputError(
             f"{path} does not fit {facts['backbone']}: {len(missing)} tensors are missing, {len(unexpected)} unknown. "

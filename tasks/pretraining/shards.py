@@ -15,10 +15,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from backbones.errors import InputError
 from tasks.adapter import Sample
+from tasks.common.image_files import UNDECODABLE, decoded
 
 IMAGES = ("jpg", "jpeg", "png", "webp")
 TEXT, JSON = "txt", "json"
@@ -61,11 +62,10 @@ def image(path: Path, offset: int, size: int) -> Image.Image:
         with path.open("rb") as file:
             file.seek(offset)
             content = file.read(size)
-        with Image.open(io.BytesIO(content)) as found:
-            return found.convert("RGB")
+        return decoded(content)
     except FileNotFoundError:
         raise InputError(f"The shard {path} is gone. Restore it, and run the same command again.") from None
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except UNDECODABLE as error:
         raise InputError(
             f"The image at byte {offset} of {path} cannot be decoded ({error}). Replace the shard with the original "
             "file."

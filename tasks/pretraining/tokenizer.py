@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from backbones import weights
 from backbones.config import MultiwayConfig, config
 from backbones.errors import InputError, UsageError
+from backbones.files import reading
 from backbones.multiway import Multiway
 from backbones.positions import require_whole_patches
 from tasks.pretraining.codebook import Codebook, Quantised
@@ -114,10 +115,12 @@ def read(path: Path) -> ImageTokenizer:
             f"{path} is no image tokenizer: `harness pretrain` writes one as tokenizer.safetensors. Give that, or the "
             "checkpoint of a BEiT v2 tokenizer (.pth)."
         )
-    known = {field.name for field in fields(MultiwayConfig)}
-    values = {name: value for name, value in json.loads(found)["encoder"].items() if name in known}
-    encoder = MultiwayConfig(**values | {"global_layers": tuple(values.get("global_layers", ()))})
-    return assembled(encoder, state, path)
+    weights.require_finite(path, state)
+    with reading(path, "image tokenizer"):
+        known = {field.name for field in fields(MultiwayConfig)}
+        values = {name: value for name, value in json.loads(found)["encoder"].items() if name in known}
+        encoder = MultiwayConfig(**values | {"global_layers": tuple(values.get("global_layers", ()))})
+        return assembled(encoder, state, path)
 
 
 def assembled(encoder: MultiwayConfig, state: dict[str, Tensor], path: Path) -> ImageTokenizer:

@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from backbones.errors import InputError
+from tasks.common.image_files import UNDECODABLE, require_regular, require_size
 
 SIXTEEN_BITS = ("I;16", "I;16B", "I")
 ONE_CHANNEL = ("L", "P", "1", *SIXTEEN_BITS)  # PIL's modes; of a palette image the indices count, not the colours
@@ -25,7 +26,10 @@ def read_map(source: Path | bytes, *, classes: int, what: str) -> np.ndarray:
         InputError: absent, no PNG, truncated, in colours, or with an id beyond the classes.
     """
     try:
+        if isinstance(source, Path):
+            require_regular(source)
         with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=("PNG",)) as image:
+            require_size(image)
             if image.mode not in ONE_CHANNEL:
                 raise InputError(
                     f"{what} is in colours (PIL mode {image.mode}). A map has one channel of ids: 0 for no class, "
@@ -36,7 +40,7 @@ def read_map(source: Path | bytes, *, classes: int, what: str) -> np.ndarray:
         raise InputError(f"{what} is absent. Restore it.") from None
     except UnidentifiedImageError:
         raise InputError(f"{what} is not a PNG file that can be read. Replace it with the original file.") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except UNDECODABLE as error:
         raise InputError(f"{what} cannot be decoded ({error}). Replace it with the original file.") from error
     largest = int(ids.max())
     if largest > classes:

@@ -4,6 +4,8 @@ import argparse
 import dataclasses
 import os
 import pickle
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -209,3 +211,86 @@ def test_a_file_of_another_size_is_told_first(tmp_path: Path) -> None:
     assert str(caught.value).startswith(said + "Use --backbone beit3_large_patch16_384. The weights in")
     assert caught.value.options == ("--backbone", "beit3_large_patch16_384")
     assert "Missing" in str(caught.value)
+
+
+def _bit_flipped(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+NAME = "beit3.encoder.layers.0.ffn.A.fc1.weight"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda tensor: torch.full_like(tensor, float("nan")), f"{NAME} has a number that is not finite"),
+        (lambda tensor: tensor.index_fill(0, torch.tensor([3]), float("-inf")), f"{NAME} has a number that is not fin"),
+        (lambda tensor: tensor.to(torch.int32), "numbers of type torch.int32"),
+        (lambda tensor: tensor.to(torch.complex64), "numbers of type torch.complex64"),
+        (lambda tensor: tensor.to_sparse(), "no plain tensor"),
+        (lambda tensor: torch.quantize_per_tensor(tensor, 0.1, 0, torch.qint8), "no plain tensor"),
+        (lambda tensor: torch.empty_like(tensor, device="meta"), "(no plain tensor|damaged)"),
+    ],
+)
+def test_tensors_that_no_training_leaves_are_refused(
+    change: Callable[[torch.Tensor], torch.Tensor], message: str, tmp_path: Path
+) -> None:
+    model = small(seed=1)
+    state = under_official_names(model)
+    state[NAME] = change(state[NAME])
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    with pytest.raises(InputError, match=rf"beit3\.pth.*{message}"):
+        weights.load(model, official_file(tmp_path / "beit3.pth", state))
+    assert all(tensor.equal(before[name]) for name, tensor in model.state_dict().items())
+
+
+@pytest.mark.parametrize("name", ["encoder.embed_positions.A.weight", "vision_embed.proj.weight"])
+@pytest.mark.parametrize("shape", [(0,), (0, 4), (1, 4), (14, 32), (2, 2, 2), ()])
+def test_tables_and_kernels_of_no_image_are_refused(name: str, shape: tuple[int, ...], tmp_path: Path) -> None:
+    model = small(seed=1)
+    state = under_official_names(model) | {f"beit3.{name}": torch.zeros(shape)}
+    with pytest.raises(InputError, match=r"beit3\.pth"):
+        weights.load(model, official_file(tmp_path / "beit3.pth", state))
+
+
+def test_a_flipped_bit_of_a_pytorch_file_is_found(tmp_path: Path) -> None:
+    path = official_file(tmp_path / "beit3.pth", under_official_names(small(seed=1)))
+    _bit_flipped(path)
+    with pytest.raises(InputError, match=r"damaged \(ValueError: the checksum of .*is wrong\)"):
+        weights.read(path)
+
+
+def test_a_file_of_thousands_of_other_names_is_refused_at_once(tmp_path: Path) -> None:
+    state = {f"other.{number}": torch.zeros(1) for number in range(8_000)}
+    torch.save(state, tmp_path / "others.pth")
+    began = time.monotonic()
+    with pytest.raises(InputError, match="do not fit this model"):
+        weights.load(small(seed=1), tmp_path / "others.pth", new_heads=True)
+    assert time.monotonic() - began < 10
+
+
+def test_weights_that_are_not_finite_are_not_written(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"1 of 2 tensors .*such as two, so .*was not written"):
+        weights.save({"one": torch.ones(2), "two": torch.tensor([1.0, float("nan")])}, tmp_path / "final.safetensors")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("mask", [0o022, 0o077, 0o002])
+def test_weights_have_the_mode_of_the_umask(mask: int, tmp_path: Path) -> None:
+    before = os.umask(mask)
+    try:
+        weights.save({"one": torch.ones(2)}, tmp_path / "final.safetensors")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "final.safetensors").stat().st_mode & 0o777 == 0o666 & ~mask
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff" * 9, b"\x08\0\0\0\0\0\0\0{}      "[:12]])
+def test_damaged_safetensors_are_named(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "final.safetensors"
+    path.write_bytes(content)
+    for read in (weights.read, weights.metadata):
+        with pytest.raises(InputError, match=r"final\.safetensors"):
+            read(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -96,8 +97,103 @@ def test_a_checkpoint_of_another_form_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="written by another version"):
         checkpoint.read_progress(path)
     path.write_bytes(path.read_bytes()[:-200])
-    with pytest.raises(InputError, match="is damaged"):
+    with pytest.raises(InputError, match=r"last\.pth \(checkpoint\) cannot be read: .*Remove it"):
         checkpoint.read_progress(path)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint after three steps. Read only."""
+    path, state = tmp_path_factory.mktemp("whole") / "last.pth", begun()
+    for number in range(3):
+        step(state, number)
+    checkpoint.save(path, state, Progress(step=3, run="mine"))
+    return path
+
+
+def changed(whole: Path, path: Path, change: Callable[[dict], object]) -> Path:
+    content = torch.load(whole, weights_only=True)
+    change(content)
+    torch.save(content, path)
+    return path
+
+
+def resume(path: Path) -> None:
+    if checkpoint.read_progress(path, run="mine", steps=9).step:
+        checkpoint.load(path, begun())
+
+
+def _transposed(content: dict) -> None:
+    content["model"]["line.weight"] = content["model"]["line.weight"].T.contiguous()
+
+
+def _other_moments(content: dict) -> None:
+    next(iter(content["optimizer"]["state"].values()))["exp_avg"] = torch.zeros(5, 5)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda content: content["model"].clear(),
+        lambda content: content["model"].popitem(),
+        lambda content: content["model"].update(other=torch.zeros(2)),
+        lambda content: content["model"]["line.weight"].fill_(float("nan")),
+        lambda content: content.update(model=None),
+        lambda content: content.pop("model"),
+        lambda content: content.pop("optimizer"),
+        lambda content: content.update(optimizer={}),
+        lambda content: content["optimizer"]["param_groups"].clear(),
+        lambda content: content.update(ema=None),
+        lambda content: content["ema"].popitem(),
+        lambda content: content["progress"].pop("step"),
+        lambda content: content["progress"].update(step=10),
+        lambda content: content["progress"].update(step=-1),
+        lambda content: content["progress"].update(step=0),
+        lambda content: content["progress"].update(step="3"),
+        lambda content: content["progress"].update(step=True),
+        lambda content: content["progress"].update(seconds="long"),
+        lambda content: content["progress"].update(package="0.0.1"),
+        lambda content: content["progress"].update(run="another"),
+        _transposed,
+        _other_moments,
+    ],
+)
+def test_a_checkpoint_that_is_not_all_of_this_training_is_refused(
+    change: Callable[[dict], object], whole: Path, tmp_path: Path
+) -> None:
+    resume(changed(whole, tmp_path / "same.pth", lambda content: None))
+    path = changed(whole, tmp_path / "last.pth", change)
+    with pytest.raises(InputError, match=r"last\.pth.*(Remove it|remove the file|copy them again)"):
+        resume(path)
+
+
+def test_no_flipped_bit_of_a_checkpoint_is_trained_on(whole: Path, tmp_path: Path) -> None:
+    """A bit is found by a checksum, or it is in the padding between parts and changes nothing."""
+    content, path = whole.read_bytes(), tmp_path / "last.pth"
+    expected, refused = begun(), 0
+    checkpoint.load(whole, expected)
+    for place in range(0, len(content), 37):
+        path.write_bytes(content[:place] + bytes([content[place] ^ 4]) + content[place + 1 :])
+        state = begun()
+        try:
+            assert checkpoint.read_progress(path, run="mine", steps=9).step == 3
+            checkpoint.load(path, state)
+        except InputError:
+            refused += 1
+        else:
+            assert all(one.equal(two) for one, two in zip(tensors(state), tensors(expected), strict=True))
+            assert str(state.optimizer.state_dict()) == str(expected.optimizer.state_dict())
+    assert refused > 20
+
+
+def test_weights_that_are_not_finite_are_not_saved(whole: Path, tmp_path: Path) -> None:
+    state, path = begun(), tmp_path / "last.pth"
+    path.write_bytes(whole.read_bytes())
+    with torch.no_grad():
+        state.model.line.bias.fill_(float("inf"))
+    with pytest.raises(InputError, match=r"after step 4, such as line\.bias.*last good state is kept"):
+        checkpoint.save(path, state, Progress(step=4))
+    assert path.read_bytes() == whole.read_bytes()
 
 
 def test_it_is_saved_at_each_epochs_end_and_after_ten_minutes(monkeypatch: pytest.MonkeyPatch) -> None:

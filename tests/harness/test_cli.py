@@ -110,7 +110,7 @@ def test_a_damaged_checkpoint_of_an_interrupted_run_is_told(
     checkpoint.write_bytes(checkpoint.read_bytes()[:-500])
     assert main(call(colours, tmp_path)) == 1
     text = told(capsys)
-    assert f"The checkpoint {checkpoint} is damaged" in text
+    assert f"{checkpoint} (checkpoint) cannot be read" in text
     assert "Remove it to start the training again" in text
     assert checkpoint.exists()
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import backbones
 import harness
@@ -118,22 +119,22 @@ def test_fp16_resumed_in_training_ends_as_an_uninterrupted_one(colours: Path, tm
 def test_a_run_killed_in_training_and_in_prediction_ends_as_an_uninterrupted_one(colours: Path, tmp_path: Path) -> None:
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     execute(command(colours, whole, *NOISY))
-    # One image is a pipe that nobody writes to: prediction gets so far and no further, until it is killed.
+    # One image takes ten seconds to decode: prediction gets so far and no further, until it is killed.
     data = Path(shutil.copytree(colours, tmp_path / "data"))
     last = sorted((data / "val" / "class2").iterdir())[-1]
     content, times = last.read_bytes(), last.stat()
-    last.unlink()
-    os.mkfifo(last)
+    Image.new("1", (11_000, 11_000)).save(last, "PNG")
     slow = command(data, broken, *NOISY, "workers=1")
     kill_when(slow, (folder(broken) / "checkpoints" / "last.pth").exists)
     assert not (folder(broken) / "checkpoints" / "final.safetensors").exists()
     parts = folder(broken) / "predictions" / "val"
     kill_when(slow, lambda: any(part.read_bytes().count(b"\n") >= 8 for part in parts.glob("*.jsonl")))
     assert not parts.with_suffix(".jsonl").exists()
-    last.unlink()
     last.write_bytes(content)
     os.utime(last, ns=(times.st_atime_ns, times.st_mtime_ns))
-    _take_over_data(folder(whole) / "run.json", folder(broken) / "run.json")  # the pipe's size and time stand in it
+    _take_over_data(
+        folder(whole) / "run.json", folder(broken) / "run.json"
+    )  # the slow image's size and time stand in it
     execute(command(data, broken, *NOISY))
     assert len(list(parts.parent.glob("val*"))) == 2  # the parts are gone: records and their origin are left
     tensors = [final_weights(out) for out in (whole, broken)]

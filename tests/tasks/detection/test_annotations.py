@@ -20,7 +20,7 @@ def test_oddities_are_counted_with_an_example(tmp_path: Path) -> None:
     rows = [
         rectangle(11, 5, 7, (0, 0, 40, 30)),
         rectangle(12, 5, 7, (3, 4, 0, 5)),
-        rectangle(13, 5, 7, (3, 4, 5, -1)),
+        rectangle(13, 5, 7, (3, 4, 5, 0)),
         rectangle(14, 5, 7, (40, 4, 5, 5)),
         rectangle(15, 5, 7, (39, 4, 5, 5)),
         rectangle(16, 5, 7, (-2, 4, 5, 5)),

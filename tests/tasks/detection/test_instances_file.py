@@ -119,6 +119,13 @@ def test_a_missing_field_of_an_image_is_told(tmp_path: Path, name: str) -> None:
         ({"segmentation": [["1", 1, 5, 1, 5, 2]]}, "annotation 13 has a polygon"),
         ({"segmentation": CODE | {"size": [40, 30]}}, r"of size \[40, 30\], and its image is \[30, 40\]"),
         ({"segmentation": CODE | {"counts": [0, 1000]}}, "of 1000 pixels, and its image has 1200"),
+        ({"segmentation": CODE | {"counts": "0P1"}}, "of 32 pixels, and its image has 1200"),
+        ({"segmentation": CODE | {"counts": "0`"}}, "counts are broken"),
+        ({"segmentation": CODE | {"counts": [1300, -100]}}, "without counts"),
+        ({"bbox": [1, 2, -3, 4]}, "width or height is no length"),
+        ({"bbox": [1, 2, True, 4]}, "width or height is no length"),
+        ({"area": -1}, "area -1, not a number from 0"),
+        ({"area": 10**400}, "not a number from 0"),
         ({"segmentation": {"size": [30, 40]}}, "a run-length code without counts"),
         ({"id": 11}, r"has 1 annotation id\(s\) twice: 11\."),
     ],
@@ -132,7 +139,7 @@ def test_an_annotation_that_cannot_be_meant_is_told(tmp_path: Path, change: dict
 
 def test_the_annotations_before_the_change_are_right(tmp_path: Path) -> None:
     rows = annotations()
-    for segmentation in (CODE, CODE | {"counts": "0P1"}, [[1, 1, 5, 1, 5, 5]]):
+    for segmentation in (CODE, CODE | {"counts": "0`U1"}, [[1, 1, 5, 1, 5, 5]]):
         rows[2]["segmentation"] = segmentation
         assert read_instances(write(tmp_path / "a.json", rows)).images
 

@@ -216,7 +216,7 @@ def content(file: Any) -> tuple[str, list[dict]]:
 def test_the_servers_files(root: Path) -> None:
     samples = ADAPTER.samples(root, "test-dev")
     one = found((-3, 4.04, 8, 5), (20, 20, 40, 40), score=0.123456789)
-    one["masks"] = [code(32, 24, (0, 4, 5, 5)), code(32, 24, (20, 20, 12, 4)) | {"counts": b"P`0"}]
+    one["masks"] = [code(32, 24, (0, 4, 5, 5)), code(32, 24, (20, 20, 12, 4)) | {"counts": b"Ph0"}]
     one["scores"][1] = 0.75
     files = ADAPTER.submission({"40": one, "41": found(masks=[])}, samples, **OURS)
     assert [file.filename for file in files] == [
@@ -232,7 +232,7 @@ def test_the_servers_files(root: Path) -> None:
     name, masks = content(files[1])
     assert name == "detections_test-dev2017_ours-masks_results.json"
     assert [entry["segmentation"] for entry in masks] == [
-        {"size": [24, 32], "counts": "P`0"},
+        {"size": [24, 32], "counts": "Ph0"},
         one["masks"][0],
     ]
     assert masks[0].keys() == {"image_id", "category_id", "score", "segmentation"}
