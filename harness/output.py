@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +10,7 @@ from leaderboards.rows import UNNAMED
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
     from leaderboards.rows import ResultRow
 
@@ -40,57 +41,96 @@ def plain(text: str) -> Callable[[Console], None]:
 def table(
     title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, bold: Container[tuple[int, int]] = ()
 ) -> Callable[[Console], None]:
-    """Render a table that fits the console; cells wrap between words as long as that is enough.
+    """Render a table that fits the console.
+
+    Cells wrap between words, where that is not enough also at hyphens. Where that is not enough either, the columns are
+    divided among tables that each begin with the first one. A word is broken only when it is wider than the console.
 
     Args:
         bold: rows and columns of the cells that are emphasized.
     """
+    cells = list(zip(columns, *rows, strict=True))  # by column, each with its title
 
     def show(console: Console) -> None:
-        from rich import box
-        from rich.table import Table
-        from rich.text import Text
-
-        drawn = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
-        for column, width in zip(columns, _widths([columns, *rows], console.width), strict=True):
-            drawn.add_column(column, overflow="fold", width=width)
-        for line, row in enumerate(rows):
-            drawn.add_row(*(Text(text, "bold") if (line, at) in bold else text for at, text in enumerate(row)))
-        console.print(drawn, markup=False)
+        for indices in _divided(cells, console.width):
+            console.print(_drawn(title, [cells[at] for at in indices], indices, bold, console.width), markup=False)
 
     return show
 
 
-def _widths(rows: Sequence[Sequence[str]], available: int) -> list[int]:
-    """Widths of columns in characters; the widest shrinks first, to its longest word unless all are that narrow."""
+def _drawn(
+    title: str, cells: Sequence[Sequence[str]], indices: Sequence[int], bold: Container[tuple[int, int]], available: int
+) -> Table:
+    """A table of columns that stand at `indices` of the whole one."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    drawn = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    widths, hyphens = _widths(cells, available)
+    wrapped = [[_wrap(cell, width) if hyphens else cell for cell in c] for c, width in zip(cells, widths, strict=True)]
+    for (head, *_), width in zip(wrapped, widths, strict=True):
+        drawn.add_column(head, overflow="fold", width=width)
+    for line, row in enumerate(zip(*(column[1:] for column in wrapped), strict=True)):
+        drawn.add_row(*(Text(c, "bold") if (line, at) in bold else c for at, c in zip(indices, row, strict=True)))
+    return drawn
+
+
+def _divided(cells: Sequence[Sequence[str]], available: int) -> list[list[int]]:
+    """Indices of the columns of each table; one table where dividing them would not spare a word either."""
+    if _fits(cells, available):
+        return [list(range(len(cells)))]
+    tables: list[list[int]] = []
+    for index in range(1, len(cells)):
+        if not tables or not _fits([cells[at] for at in (*tables[-1], index)], available):
+            tables.append([0])
+        tables[-1].append(index)
+    whole = all(_fits([cells[at] for at in indices], available) for indices in tables)
+    return tables if whole else [list(range(len(cells)))]
+
+
+def _fits(cells: Sequence[Sequence[str]], available: int) -> bool:
+    """Check that columns fit side by side when their cells wrap between words and at hyphens."""
+    return sum(_longest(column, _at_hyphens) for column in cells) + _between(len(cells)) <= available
+
+
+def _widths(cells: Sequence[Sequence[str]], available: int) -> tuple[list[int], bool]:
+    """Widths of columns in characters, and whether cells have to wrap at hyphens.
+
+    The widest column shrinks first, to its longest word unless all are that narrow.
+    """
     from rich.cells import cell_len
 
-    cells = list(zip(*rows, strict=True))
     widths = [max(map(cell_len, column)) for column in cells]
-    words = [_longest_word(column) for column in cells]
     available -= _between(len(widths))
-    for floors in (words, [1] * len(widths)):
+    words, parts = ([_longest(column, split) for column in cells] for split in (_at_spaces, _at_hyphens))
+    for floors in (words, parts, [1] * len(widths)):
         while sum(widths) > available and any(width > floor for width, floor in zip(widths, floors, strict=True)):
             _, widest = max((width, n) for n, width in enumerate(widths) if width > floors[n])
             widths[widest] -= 1
-    return widths
+    return widths, sum(words) > available
 
 
-def side_by_side(first: Sequence[str], others: Sequence[Sequence[str]], width: int) -> list[Sequence[Sequence[str]]]:
-    """Divide columns among tables that each begin with the column `first`, so that no word in them is broken."""
-    tables: list[list[Sequence[str]]] = [[]]
-    for column in others:
-        words = [_longest_word(cells) for cells in (first, *tables[-1], column)]
-        if tables[-1] and sum(words) + _between(len(words)) > width:
-            tables.append([])
-        tables[-1].append(column)
-    return tables
+def _wrap(text: str, width: int) -> str:
+    """A text with line breaks between words and after hyphens; a word without a hyphen is left whole."""
+    import textwrap
+
+    return "\n".join(textwrap.wrap(text, width, break_long_words=False)) or text
 
 
-def _longest_word(cells: Sequence[str]) -> int:
+def _longest(cells: Sequence[str], split: Callable[[str], Iterable[str]]) -> int:
+    """Width of the widest piece of all cells."""
     from rich.cells import cell_len
 
-    return max((cell_len(word) for cell in cells for word in cell.split(" ")), default=0)
+    return max((cell_len(piece) for cell in cells for piece in split(cell)), default=0)
+
+
+def _at_spaces(text: str) -> list[str]:
+    return text.split(" ")
+
+
+def _at_hyphens(text: str) -> list[str]:
+    return _wrap(text, 1).split("\n")
 
 
 def _between(columns: int) -> int:
@@ -117,8 +157,7 @@ def rows_table(title: str, rows: Sequence[ResultRow]) -> Callable[[Console], Non
     cells = [(row.task, row.split, row.metric, *_number(row), f"{row.n:,}", row.backbone) for row in rows]
 
     def show(console: Console) -> None:
-        natural = _widths([columns, *cells], 10**9)
-        if sum(natural) + _between(len(columns)) <= console.width:
+        if _natural_width([columns, *cells]) <= console.width:
             table(title, columns, cells)(console)
         else:
             console.print(title, style="table.title", markup=False)
@@ -131,6 +170,13 @@ def rows_table(title: str, rows: Sequence[ResultRow]) -> Callable[[Console], Non
                 console.print(f"{row.metric}: {row.note}", markup=False)
 
     return show
+
+
+def _natural_width(rows: Sequence[Sequence[str]]) -> int:
+    """Width of a table in which no cell wraps."""
+    from rich.cells import cell_len
+
+    return sum(max(map(cell_len, column)) for column in zip(*rows, strict=True)) + _between(len(rows[0]))
 
 
 def _print_part(console: Console, task: str, split: str, dataset: str, subset: str) -> None:

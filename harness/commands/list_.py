@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from harness.output import CommandOutput, side_by_side, table
+from harness.output import CommandOutput, table
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -85,12 +85,11 @@ def _show_recipes(task: str, recipes: Mapping[str, Mapping[str, Any]]) -> Callab
     """A rendering of a task's recipes: their fields side by side, then where they are from and differ from that."""
     described = ("name", "source", "deviations")
     fields = [name for name in next(iter(recipes.values())) if name not in described]
-    columns = [(key, *(_value(recipe[name]) for name in fields)) for key, recipe in recipes.items()]
+    rows = [(name, *(_value(recipe[name]) for recipe in recipes.values())) for name in fields]
+    drawn = table(f"Recipes of {task}", ("field", *recipes), rows)
 
     def show(console: Console) -> None:
-        for some in side_by_side(("field", *fields), columns, console.width):
-            head, *rows = zip(("field", *fields), *some, strict=True)
-            table(f"Recipes of {task}", head, rows)(console)
+        drawn(console)
         for key, recipe in recipes.items():
             console.print(f"{key} ({recipe['name']}): {recipe['source']}", markup=False)
             for deviation in recipe["deviations"]:

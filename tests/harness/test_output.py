@@ -47,3 +47,28 @@ def test_a_word_that_is_wider_than_the_console_is_folded_and_not_lost() -> None:
     lines = drawn(table("Data", ("", "finding"), [("ok", path)]), 40)
     assert max(map(len, lines)) <= 40
     assert path in "".join(line.removeprefix(" ok").strip() for line in lines)
+
+
+WIDE = ("name", *(f"measurement{number}" for number in range(8)))
+
+
+def test_columns_that_do_not_fit_side_by_side_go_into_tables_of_their_own() -> None:
+    rows = [("one", *(f"value{number}" for number in range(8))), ("two", *(f"other{number}" for number in range(8)))]
+    lines = drawn(table("Data", WIDE, rows), 60)
+    assert max(map(len, lines)) <= 60
+    assert [line.split()[0] for line in lines if line.split()].count("name") == 3
+    for row in (WIDE, *rows):
+        shown = [line.split() for line in lines if line.split()[:1] == [row[0]]]
+        assert [word for words in shown for word in words[1:]] == list(row[1:])
+
+
+def test_words_are_parted_at_hyphens_before_columns_are() -> None:
+    lines = drawn(table("Data", ("kind", "of"), [("vision-language", "classification")]), 26)
+    assert [line.split() for line in lines[-3:]] == [["vision-", "classification"], ["language"], []]
+
+
+def test_emphasis_stays_with_its_cell_in_a_divided_table() -> None:
+    console = Console(file=io.StringIO(), width=40, force_terminal=True, color_system="standard")
+    table("Data", WIDE, [("one", *(f"value{number}" for number in range(8)))], bold={(0, 5)})(console)
+    assert "\x1b[1mvalue4" in console.file.getvalue()
+    assert console.file.getvalue().count("\x1b[1mvalue") == 1

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
 import tasks
 from harness.cli import main
-from leaderboards import rows
+from leaderboards import rows, tables
 from leaderboards.rows import write
 from tests.support.rows import of_run
 
@@ -31,6 +32,24 @@ def test_the_overview_is_printed_with_toy_rows_kept_apart(
         assert sign in capsys.readouterr().out
     assert main(["table", "overview", "--json"]) == 0
     assert len(json.loads(capsys.readouterr().out)["rows"]) == 9
+
+
+@pytest.mark.parametrize("name", tables.names())
+def test_tables_fit_80_columns_without_breaking_a_word(
+    name: str, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = {}
+    for width in (80, 1000):
+        monkeypatch.setenv("COLUMNS", f"{width}")
+        assert main(["table", name]) == 0
+        out = capsys.readouterr().out
+        assert max(map(len, out.splitlines())) <= width
+        words[width] = set(out.replace("─", "").split())
+    parted = words[1000] - words[80]
+    for word in parted:  # at hyphens
+        assert "-" in word and all(any(part in one for one in words[80]) for part in re.findall(r"[^-]+-?", word))
+    if name == "overview":
+        assert parted == {"Vision-language", "(FD-SwinV2)", "(FD-CLIP)"}
 
 
 def test_tables_are_listed(capsys: pytest.CaptureFixture) -> None:
