@@ -44,7 +44,7 @@ class MultiwayConfig:
         if self.image_size % self.patch_size:
             raise UsageError(
                 f"Image size {self.image_size} is not a multiple of the patch size {self.patch_size}. "
-                f"Take {round(self.image_size / self.patch_size) * self.patch_size}."
+                f"Use {round(self.image_size / self.patch_size) * self.patch_size}."
             )
         if self.dim % self.heads:
             raise UsageError(f"Width {self.dim} cannot be split into {self.heads} heads. Change dim or heads.")

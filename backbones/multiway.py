@@ -406,7 +406,7 @@ class Multiway(nn.Module):
         return name if name.startswith(("text_embed.", "vision_embed.", "encoder.")) else None
 
     def resized(self, name: str, tensor: Tensor, like: Tensor) -> Tensor | None:
-        """A tensor of a file fitted to this model's image and patch size; None where its size is no such thing."""
+        """A tensor of a file fitted to this model's image and patch size; None where its size fits neither."""
         if name == "encoder.embed_positions.A.weight":
             side = math.isqrt(len(like) - UNUSED_ROWS - 1)
             return resize_image_table(tensor, (side, side))

@@ -60,7 +60,7 @@ class TimmBackbone(nn.Module):
         if image_size and self.patch_size and image_size % self.patch_size:
             raise UsageError(
                 f"Image size {image_size} is not a multiple of the {self.patch_size} pixels of a patch of timm/{name}. "
-                f"Take {round(image_size / self.patch_size) * self.patch_size}."
+                f"Use {round(image_size / self.patch_size) * self.patch_size}."
             )
         if checkpoint_activations:
             self._checkpoint_activations()
@@ -189,7 +189,7 @@ class TimmBackbone(nn.Module):
         return None if name.startswith(heads) else f"model.{name}"
 
     def resized(self, name: str, tensor: Tensor, like: Tensor) -> Tensor | None:
-        """A tensor of a file fitted to this model's image and patch size; None where its size is no such thing."""
+        """A tensor of a file fitted to this model's image and patch size; None where its size fits neither."""
         if name == "model.patch_embed.proj.weight" and tensor.shape[:2] == like.shape[:2]:
             return resize_patch_kernel(tensor, like.shape[-1])
         if name == "model.pos_embed" and tensor.ndim == 3 and tensor.shape[2] == like.shape[2]:

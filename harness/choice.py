@@ -1,7 +1,7 @@
 """Choice of the recipe, and agreement of its image size with the backbone's.
 
 The names of backbones and of released weights say which images they are for (`beit3_large_patch16_480`) and which
-pretraining they had (`beit3_base_indomain_patch16_224.pth`). A recipe that disagrees is an error, or is reported.
+pretraining they had (`beit3_base_indomain_patch16_224.pth`). A recipe that disagrees is an error or is reported.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def _variant_notices(recipes: Mapping[str, Recipe], given: str, weights: Path | 
 
 
 def named_size(backbone: str) -> int | None:
-    """Image size in pixels from the name of a Multiway backbone; None where the name has none."""
+    """Image size in pixels from the name of a Multiway backbone; None where the name has no size."""
     found = re.search(r"_patch\d+_(\d+)$", backbone)
     return int(found[1]) if found and not backbone.startswith(backbones.TIMM) else None
 
@@ -76,8 +76,8 @@ def agreed_size(backbone: str, recipe: Recipe, *, by_hand: bool, recipes: Mappin
         recipes: those of the task, for the suggestions in the message.
 
     Raises:
-        UsageError: the recipe has another size than the backbone's name says, and nobody asked for it. Names of the
-            pretraining's size are no error: fine-tuning goes from there to the recipe's.
+        UsageError: the recipe has another size than the backbone's name says, and the user did not ask for it. Names of
+            the pretraining's size are no error: fine-tuning goes from there to the recipe's.
     """
     named, size = named_size(backbone), recipe.image_size
     if named is None or named == size:
@@ -87,7 +87,7 @@ def agreed_size(backbone: str, recipe: Recipe, *, by_hand: bool, recipes: Mappin
         return (f"Images of {size} px, as {whose} says; the name {backbone} says {named} px",)
     stem = backbone.removesuffix(str(named))
     fitting = next(name for name in (f"{stem}{size}", f"{stem}{PRETRAINING_SIZE}") if name in backbones.names())
-    ways = [f"--backbone {fitting} to take the recipe's size", f"--set image_size={named} to take the backbone's"]
+    ways = [f"--backbone {fitting} to use the recipe's size", f"--set image_size={named} to use the backbone's"]
     ways += [f"--recipe {key}" for key, other in recipes.items() if other.image_size == named and _same(key, backbone)]
     raise UsageError(
         f"{backbone} is named after images of {named} px, and recipe {recipe.name} is for {size} px: with positions "

@@ -33,7 +33,7 @@ FREE_GIB = 5.0  # a base-size run with its checkpoint
 
 
 class Finding(NamedTuple):
-    """One thing examined; `needed` when nothing works without it."""
+    """Result of one check; `needed` when nothing works without it."""
 
     name: str
     ok: bool | None  # None: absent, and nobody asked for it
@@ -67,7 +67,7 @@ def _package(name: str, use: str) -> Finding:
         return Finding(name, False, f"{type(error).__name__}: {reason} (for {use}). {_fix(name, error)}", needed=True)
     if name == "cv2" and (reason := opencv.reason()):
         return Finding(
-            name, True, f"cannot be loaded ({reason}); a stand-in is used, nothing here needs it", needed=True
+            name, True, f"cannot be loaded ({reason}); a stand-in is used, which is enough here", needed=True
         )
     version = getattr(module, "__version__", None) or _installed_version(name)
     return Finding(name, True, f"{version} (for {use}){_operators() if name == 'mmcv' else ''}", needed=True)
@@ -104,7 +104,7 @@ def _device() -> list[Finding]:
     count = torch.get_num_threads()
     threads = "" if memory else f", {count} thread{'s' if count > 1 else ''}, no GPU found"
     bf16 = computes_bf16(where)
-    effect = "runs use it by default" if bf16 else "runs use float32 by default"
+    effect = "used by default" if bf16 else "float32 is used by default"
     return [
         Finding("device", True, f"{describe(where)}{memory}{threads}", needed=True),
         Finding("bf16", bf16, f"bfloat16 products in hardware: {'yes' if bf16 else 'no'}; {effect}"),

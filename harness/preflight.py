@@ -1,4 +1,4 @@
-"""Checks before a run of anything that would stop it after hours: scoring tools, tokenizer, batch, disk space."""
+"""Checks, before a run, for obstacles that would stop it after hours: scoring tools, tokenizer, batch, disk space."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def require(experiment: Experiment, *, whole: bool, scores: bool) -> None:
 
 
 def require_space(experiment: Experiment, *, samples: int, whole: bool = True) -> None:
-    """Check that there is disk space for checkpoints and predictions; the main process looks.
+    """Check that there is disk space for checkpoints and predictions; the main process decides.
 
     Args:
         samples: number of samples to predict.
@@ -96,7 +96,7 @@ def require_no_leak(experiment: Experiment, split: str, *, train: Sequence[Sampl
     if shared := distributed.decided(lambda: _shared(adapter, train, test)):
         raise UsageError(
             f"{len(shared):,} of the {len(test):,} samples of {adapter.name}'s split {split} are in its "
-            f"training split too, such as {shared[0]}: the score would be worth nothing. Use --split "
+            f"training split too, such as {shared[0]}: the score would be meaningless. Use --split "
             f"{adapter.eval_split}, or predict with weights that were trained on other data (`harness predict`)."
         )
 

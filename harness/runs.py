@@ -60,7 +60,7 @@ def read(path: str | Path) -> Run:
     file = path / REPLICATES if path.is_dir() else path
     if not file.is_file():
         raise InputError(
-            f"{path} is no scored run: there is no {file}. Give the folder of a run, or a file that "
+            f"{path} is not a scored run: it has no {file}. Give the folder of a run, or a file that "
             "`harness score … --replicates FILE` wrote."
         )
     metrics = {(one.task, one.split, one.metric): one for one in replicates.read(file)}

@@ -44,7 +44,7 @@ def enter(
         raise unknown(f"metric of {task}", metric, known)
     if facts.labels:
         raise UsageError(
-            f"The truth of {task}'s split {split} is public, so its score is no server's: "
+            f"The truth of {task}'s split {split} is public, so no server gives its score: "
             f"harness score {task} {path} --data ROOT --split {split}."
         )
     if not math.isfinite(value) or value < 0 or (known[metric].unit == "percent" and value > 100):

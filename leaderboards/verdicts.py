@@ -54,8 +54,8 @@ def judge(published: PublishedRow, results: Sequence[Mapping[str, Any]], facts: 
 
     The whole interval of the difference inside the tolerance is "within noise", outside is "off", anything else
     "cannot tell". The same weights on the same data leave no sampling error: their interval is half a printed digit to
-    each side. Trained anew, the interval is Student's t over our seeds, or, of a single seed, the bootstrap's over test
-    samples, which then bounds the noise from above; the published spread, where measured, is added in quadrature.
+    each side. Trained again, the interval is Student's t over our seeds, or, of a single seed, the bootstrap's over
+    test samples, which then bounds the noise from above; the published spread, where measured, is added in quadrature.
 
     Args:
         results: rows by column of `ResultRow`.

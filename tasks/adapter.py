@@ -212,9 +212,9 @@ class TaskAdapter(ABC):
 
         `mode="loss"` returns losses, means over the samples of a micro-batch, which are averaged over a step;
         `mode="predict"` one record per sample of the batch, in order. An attribute `step` of the model is set to the
-        number of the optimizer step (from 0) before each loss. A loss that is no such mean, as it compares the samples
-        of a step, implements `tasks.common.step_loss.StepLoss`, so that it does not depend on how a batch is split; a
-        task whose loss depends on it all the same says so in its recipe (`Recipe.split_alters`).
+        number of the optimizer step (from 0) before each loss. A loss that is not such a mean, as it compares the
+        samples of a step, implements `tasks.common.step_loss.StepLoss`, so that it does not depend on how a batch
+        is split; a task whose loss depends on it all the same says so in its recipe (`Recipe.split_alters`).
         """
 
     @abstractmethod

@@ -158,7 +158,7 @@ def changed(recipe: R, assignments: Sequence[str]) -> R:
 def _length(recipe: Recipe, changes: Mapping[str, Any]) -> dict[str, int]:
     """Values that a new length implies for the other fields about lengths, of those that `changes` leaves alone.
 
-    A length in steps takes the place of one in epochs and the other way round, and `epochs=0` is no training. A warm-up
+    A length in steps replaces one in epochs and vice versa, and `epochs=0` is no training. A warm-up
     that is in epochs where the length is in steps, or longer than the length, keeps its share of it; of one in steps
     beside a length in epochs no share is known, and a tenth is left.
     """

@@ -1,4 +1,4 @@
-"""Where the tests' data lies, and small data sets that they share."""
+"""Location of the tests' data, and small data sets that they share."""
 
 from __future__ import annotations
 
@@ -7,12 +7,16 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from tests.support.spm import train
+
+if TYPE_CHECKING:
+    from tests.support.meteor import KeptMeteor
 
 TESTS = Path(__file__).parent
 REPOSITORY = TESTS.parent
@@ -93,6 +97,24 @@ def colours(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def spm(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tokenizer that fits `multiway_nano` and can spell every text. Read only."""
     return train(tmp_path_factory.mktemp("spm") / "nano.spm", pieces=2046)
+
+
+@pytest.fixture(scope="session")
+def meteor_process() -> Iterator[KeptMeteor]:
+    """METEOR of this test process, started when it is first asked for."""
+    from tests.support.meteor import KeptMeteor
+
+    kept = KeptMeteor()
+    yield kept
+    kept.close()
+
+
+@pytest.fixture
+def kept_meteor(meteor_process: KeptMeteor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """METEOR of this process is started once, for tests that are not about its start."""
+    from tasks.captioning import java
+
+    monkeypatch.setattr(java, "running", meteor_process.running)
 
 
 @pytest.fixture

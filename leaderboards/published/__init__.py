@@ -56,7 +56,7 @@ class PublishedRow:
     value: Decimal = field(metadata=_doc("the value as printed, digits included"))
     runs: int | None = field(metadata=_doc("runs behind the value"), default=None)
     sd: Decimal | None = field(metadata=_doc("standard deviation over them"), default=None)
-    tolerance: Decimal = field(metadata=_doc("largest difference that is no disagreement, in the metric's unit"))
+    tolerance: Decimal = field(metadata=_doc("largest difference that counts as agreement, in the metric's unit"))
     tolerance_kind: str = field(metadata=_doc("one of TOLERANCE_KINDS"))
     reason: str = field(metadata=_doc("where the tolerance is from"))
     note: str = field(metadata=_doc("what a reader must know about the value"), default="")

@@ -20,7 +20,7 @@ class AveragePrecision:
     """The twelve numbers of COCO, and the AP of each class, at any weights of the images.
 
     An image of weight 2 counts as two images with the same detections and objects, the second right behind the first:
-    the numbers are those of pycocotools on a data set with the image doubled. They can differ only where detections of
+    the numbers are those of pycocotools on a data set with the image twice. They can differ only where detections of
     one class in one image have the very same score: here the first of them comes first in both copies, and then the
     second; pycocotools goes through all of one copy and then through the other.
     """

@@ -42,7 +42,7 @@ def read(path: Path) -> ImageTokenizer:
             return assembled(encoder, _translated(state, encoder), path)
         except KeyError as error:
             raise InputError(
-                f"{path} is no tokenizer of BEiT v2: it has no tensor {error.args[0]}. Give a checkpoint of its "
+                f"{path} is not a tokenizer of BEiT v2: it has no tensor {error.args[0]}. Give a checkpoint of its "
                 "run_vqkd_training.py."
             ) from error
 

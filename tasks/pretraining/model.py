@@ -32,7 +32,7 @@ class MaskedDataModel(BaseModel):
     see `StepLoss`.
 
     Args:
-        target: what is predicted of masked patches. It is no part of the model's state and stays as it is.
+        target: what is predicted of masked patches. It is not part of the model's state and stays as it is.
     """
 
     def __init__(self, backbone: nn.Module, target: ImageTarget) -> None:
@@ -41,7 +41,7 @@ class MaskedDataModel(BaseModel):
         self.mlm_head = nn.Linear(backbone.dim, backbone.config.vocab_size)
         self.mim_head = nn.Linear(backbone.dim, target.outputs)
         initialise(self.mlm_head, self.mim_head)
-        # In a tuple it is no submodule: neither saved, nor trained, nor set to training.
+        # In a tuple it is not a submodule: neither saved, nor trained, nor set to training.
         self._targets = (target.eval().requires_grad_(False),)
         self.register_buffer("_sums", torch.zeros(len(OBJECTIVES), 3, dtype=torch.float64), persistent=False)
 

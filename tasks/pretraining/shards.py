@@ -81,7 +81,7 @@ def _require_end(shard: Path) -> None:
 
 
 def _damaged(shard: Path, reason: str) -> str:
-    return f"{shard} is no whole tar file ({reason}). Copy or download it again."
+    return f"{shard} is not a complete tar file ({reason}). Copy or download it again."
 
 
 def _split(name: str) -> tuple[str, str, str]:

@@ -169,4 +169,4 @@ def _stream(files: Sequence[Path], tokenizer: Tokenizer) -> Iterator[int]:
                         yield from tokenizer.encode(text)
                         yield EOS
         except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"{file} is no readable UTF-8 text ({error}). Replace it, or leave it out.") from error
+            raise InputError(f"{file} is not readable UTF-8 text ({error}). Replace it, or leave it out.") from error

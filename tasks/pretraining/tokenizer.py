@@ -112,8 +112,8 @@ def read(path: Path) -> ImageTokenizer:
     found = weights.metadata(path).get(KIND) if path.suffix == ".safetensors" else None
     if found is None:
         raise InputError(
-            f"{path} is no image tokenizer: `harness pretrain` writes one as tokenizer.safetensors. Give that, or the "
-            "checkpoint of a BEiT v2 tokenizer (.pth)."
+            f"{path} is not an image tokenizer: `harness pretrain` writes one as tokenizer.safetensors. Give that, or "
+            "the checkpoint of a BEiT v2 tokenizer (.pth)."
         )
     weights.require_finite(path, state)
     with reading(path, "image tokenizer"):

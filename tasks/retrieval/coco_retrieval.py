@@ -36,7 +36,7 @@ class CocoRetrieval(_Coco):
 class CocoZeroShot(_Coco, ZeroShotRetrieval):
     """The same test with weights that were not fine-tuned on COCO, such as the released `*_itc_*` checkpoints.
 
-    In-domain weights (`*_indomain_*`) have seen COCO's training captions: with them it is no zero-shot test.
+    In-domain weights (`*_indomain_*`) have seen COCO's training captions: with them it is not a zero-shot test.
     """
 
     name = "coco_zero_shot"

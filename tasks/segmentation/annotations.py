@@ -61,7 +61,7 @@ def _read_class_file(file: Path) -> tuple[str, ...]:
     header, *rows = [[cell.strip() for cell in line.split("\t")] for line in lines] or [[]]
     if not {"Idx", "Name"} <= set(header):
         raise InputError(
-            f"{file} has no header with the tab-separated columns Idx and Name (found: {lines[:1]}). Take the official "
+            f"{file} has no header with the tab-separated columns Idx and Name (found: {lines[:1]}). Use the official "
             "file's form: Idx, Ratio, Train, Val, Stuff, Name."
         )
     names = []

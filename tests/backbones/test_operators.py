@@ -11,7 +11,7 @@ from tests.conftest import REPOSITORY
 
 
 def run(code: str) -> str:
-    """What Python prints in a process that has imported nothing."""
+    """Output of a Python process that has imported nothing."""
     done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout

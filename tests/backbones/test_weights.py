@@ -46,7 +46,7 @@ def test_official_pretrained_files_load_completely(tmp_path: Path, wrapper: str,
 
 
 def training_checkpoint(state: dict, **more: object) -> dict:
-    """What `save_model` of the official code writes: a learning rate of the schedule is a NumPy number."""
+    """A file as `save_model` of the official code writes it: a learning rate of the schedule is a NumPy number."""
     optimizer = {
         "state": {0: {"step": torch.tensor(7.0), "exp_avg": torch.zeros(3)}},
         "param_groups": [{"lr": np.linspace(0, 1e-3, 7)[3] * 0.9, "betas": (0.9, 0.98), "params": [0]}],

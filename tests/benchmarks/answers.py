@@ -1,4 +1,4 @@
-"""What a benchmark answers, for its test."""
+"""Output of a benchmark, for its test."""
 
 from __future__ import annotations
 

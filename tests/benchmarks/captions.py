@@ -65,7 +65,7 @@ def ours(candidates: Sequence[str], references: Sequence[Sequence[str]]) -> dict
 
 
 def theirs(candidates: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, float]:
-    """What pycocoevalcap.eval.COCOEvalCap.evaluate does, in its order."""
+    """Scores as pycocoevalcap.eval.COCOEvalCap.evaluate computes them, in its order."""
     from pycocoevalcap.bleu.bleu import Bleu
     from pycocoevalcap.cider.cider import Cider
     from pycocoevalcap.meteor.meteor import Meteor

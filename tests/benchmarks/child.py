@@ -1,4 +1,4 @@
-"""What a command took, measured from a small process in between.
+"""Cost of a command, measured from a small process in between.
 
 Linux counts the memory of the process that a command was forked from towards the command's own peak; started from here
 that is next to nothing.

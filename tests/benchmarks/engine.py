@@ -219,7 +219,7 @@ def take(*, size: str, batch: int, steps: int, precision: str) -> Taken:
 
 @dataclass(frozen=True)
 class Overhead:
-    """What the engine adds to a bare step, in percent of it."""
+    """Overhead of the engine over a bare step, in percent of it."""
 
     whole: float
     uncertainty: float  # standard error of `whole`

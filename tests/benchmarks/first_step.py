@@ -67,7 +67,7 @@ def measure(names: Sequence[str], *, scale: float, processes: int, workers: int,
 
 
 def missed(rows: Sequence[dict]) -> list[str]:
-    """What takes more memory than its target."""
+    """Figures that take more memory than their target."""
     found = []
     for row in rows:
         targets = {column: most for (name, column), most in TARGETS.items() if name == row["set"]}
@@ -78,7 +78,7 @@ def missed(rows: Sequence[dict]) -> list[str]:
 
 
 def _run(options: Sequence[str], *, processes: int, package: Path) -> list[dict[str, float]]:
-    """What each process says."""
+    """Report of each process."""
     with socket.socket() as free:
         free.bind(("", 0))
         port = free.getsockname()[1]

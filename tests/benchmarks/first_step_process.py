@@ -36,7 +36,7 @@ def touch(value: Any) -> None:
 
 
 def worker(held: list[Any]) -> dict[str, float]:
-    """What a forked process has alone after a look at every sample, beyond what it had at first."""
+    """Memory that a forked process has alone after it has read every sample, beyond what it had at first."""
     read, write = os.pipe()
     child = os.fork()
     if child == 0:
@@ -90,7 +90,7 @@ def _highest() -> float:
 
 
 def _import_the_rest(task: str) -> None:
-    """What every run has in memory, whatever its data."""
+    """Load everything that a run has in memory whatever its data."""
     import timm.data  # noqa: F401
 
     if task == "coco_detection":

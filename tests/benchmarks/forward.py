@@ -73,7 +73,7 @@ def _others() -> list[str]:
 
 
 def _compare(config: backbones.MultiwayConfig, image: torch.Tensor) -> list[str]:
-    """What there is to say of the others' outputs with our weights.
+    """Remarks on the others' outputs with our weights.
 
     Raises:
         SystemExit: one computes something else.

@@ -116,7 +116,7 @@ def _row(key: Key, readings: Mapping[Key, Reading], peak: float | None) -> dict:
 
 
 def _peer(key: Key, readings: Mapping[Key, Reading]) -> Reading:
-    """What another implementation's eager form did of the same work; nothing where there is none."""
+    """Share of the same work that another implementation's eager form did; empty where there is none."""
     work, size, _, _ = key
     for (other_work, other_size, model, variant), reading in readings.items():
         if (other_work, other_size, variant) == (work, size, "eager") and model != "ours":

@@ -1,4 +1,4 @@
-"""What dense tasks cost on a GPU: deformable attention, a detector's backbone, and whole training steps.
+"""Cost of dense tasks on a GPU: deformable attention, a detector's backbone, and whole training steps.
 
 - Deformable attention at the sizes of Mask2Former's pixel decoder at 896 px, fp32, against one `grid_sample` a level.
 - The backbone in windows at 1,024 px, ViTDet's layout, against attention that makes its scores.
@@ -221,7 +221,7 @@ def _noise(side: int, rng: np.random.Generator) -> Tensor:
 
 
 def lacks(package: str) -> str:
-    """What has to be installed before a model of that package can be measured, or ""."""
+    """Package that has to be installed before a model of it can be measured, or ""."""
     absent = [name for name in ("mmengine", "mmcv", package) if importlib.util.find_spec(name) is None]
     return f"{', '.join(absent)} absent: they come with this project (pip install .)" if absent else ""
 

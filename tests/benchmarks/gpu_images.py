@@ -1,4 +1,4 @@
-"""What images alone cost on a GPU: forward and training step, ours and torchscale's."""
+"""Cost of images alone on a GPU: forward and training step, ours and torchscale's."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How everything is measured that needs a GPU, and what is said of it when it cannot be."""
+"""Measuring on a GPU, and the reasons given where it is not possible."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, kw_only=True)
 class Machine:
-    """Where and how everything of one run is measured."""
+    """Device and settings of all measurements of one run."""
 
     device: torch.device
     dtype: torch.dtype  # of products
@@ -86,7 +86,7 @@ class Measurement:
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """Whether ours and a peer compute the same, in fp32; a ratio of unequal things means nothing.
+    """Check that ours and a peer compute the same, in fp32; a ratio of unequal things means nothing.
 
     difference: machine and size -> how far apart they are.
     what: is compared.
@@ -102,7 +102,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Reading:
-    """What was measured; `remark` says why there are no numbers."""
+    """Result of a measurement; `remark` says why there are no numbers."""
 
     remark: str = ""
     batch: int | None = None
@@ -114,7 +114,7 @@ class Reading:
 
 @dataclass(frozen=True)
 class Compared:
-    """What a comparison found."""
+    """Result of a comparison."""
 
     equal: bool
     note: str
@@ -224,7 +224,7 @@ class Budget:
         return time.monotonic() - self._began
 
     def run(self, body: Callable[[], T], machine: Machine) -> T | str:
-        """What the body returns, or why there is nothing: it failed, or the time is over."""
+        """Result of the body, or the reason why there is none: it failed, or the time is over."""
         left = self._seconds - self.used
         if left <= 0:
             return f"skipped: {self} is used up"
@@ -256,7 +256,7 @@ def line(measurement: Measurement, machine: Machine, size: str, budget: Budget) 
 
 
 def compare(comparison: Comparison, machine: Machine, size: str, budget: Budget) -> Compared:
-    """Whether ours and the peer compute the same; not equal either when they could not be compared."""
+    """Check that ours and the peer compute the same; False as well when they could not be compared."""
     found = budget.run(partial(comparison.difference, machine, size), machine)
     clean_up(machine)
     if isinstance(found, str):

@@ -1,4 +1,4 @@
-"""What the vision-language tasks and ImageNet cost on a GPU by their recipes, and whether it computes what a CPU does.
+"""Cost of the vision-language tasks and ImageNet on a GPU by their recipes, and agreement with a CPU's results.
 
 - A training step of each recipe `base` and `large`, of `giant` with --sizes giant: its micro-batch at its image size,
   made-up images and texts that lie on the GPU, fused AdamW. Peak memory is that of training with the recipe on one

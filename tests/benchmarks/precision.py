@@ -69,7 +69,7 @@ Batch = Mapping[str, Tensor]
 
 @dataclass(frozen=True)
 class Task:
-    """How the predictions of a task are compared."""
+    """Comparison of a task's predictions."""
 
     name: str
     data: str  # the toy folder
@@ -184,7 +184,7 @@ def trained(task: Task, data: Path, folder: Path, *, changes: Sequence[str]) -> 
 
 
 def compare(task: Task, experiment: Experiment, model: BaseModel) -> dict:
-    """How many predictions each implementation changes in each precision; torchscale's only where it is installed."""
+    """Share of predictions that a precision changes by implementation; torchscale's only where it is installed."""
     samples = experiment.samples(experiment.splits[0])
     batches = _batches(experiment, samples)
     row: dict = {"task": task.name, "predictions": None}
@@ -248,7 +248,7 @@ def _share(one: Sequence, other: Sequence) -> float:
 
 
 def missed(rows: Sequence[Mapping]) -> list[str]:
-    """Where torchscale's float32 predictions are not ours, or ours change more than its in the same precision."""
+    """Cases where torchscale's float32 predictions are not ours, or ours change more than its in the same precision."""
     found = []
     for row in rows:
         if row.get("fp32, ours to torchscale's %"):

@@ -1,4 +1,4 @@
-"""What a benchmark answers: one table for people, or the same as JSON, and an exit status."""
+"""Output of a benchmark: one table for people, or the same as JSON, and an exit status."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def use_threads(count: int | None) -> None:
 
 
 def surroundings(device: torch.device) -> str:
-    """What the figures were taken on, for a title."""
+    """Description of the machine, for a title."""
     from harness.device import describe
 
     threads = "" if device.type == "cuda" else f", {torch.get_num_threads()} thread(s)"

@@ -28,7 +28,7 @@ BARE = "python -c pass"
 
 
 def commands() -> dict[str, list[str]]:
-    """What is started, by the name that the table has for it."""
+    """Commands to start, by their name in the table."""
     script = Path(sys.executable).with_name("harness")
     harness = [str(script)] if script.is_file() else [sys.executable, "-m", "harness"]
     return {

@@ -1,4 +1,4 @@
-"""What is measured on a GPU runs without one, at a tiny size, and its arithmetic is right."""
+"""GPU measurements run without a GPU at a tiny size, and their arithmetic is right."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_flops_in_windows_are_those_that_pytorch_counts() -> None:
 
 @pytest.fixture
 def on_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where there is a GPU, its figures are not the tests' business."""
+    """Hide a GPU: its figures are not the tests' business."""
     monkeypatch.setattr(gpu, "device", lambda: torch.device("cpu"))
 
 
@@ -171,7 +171,7 @@ def test_both_implementations_train_the_same_parameters() -> None:
 
 
 def imported(module: str, seen: set[str]) -> set[str]:
-    """What importing a module of this repository imports, as far as the repository's own files tell."""
+    """Modules that importing a module of this repository imports, as far as the repository's own files tell."""
     path = REPOSITORY.joinpath(*module.split("."))
     file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
     if module in seen or not file.is_file():

@@ -51,5 +51,5 @@ def medians(seconds: Seconds) -> dict[str, float]:
 
 
 def speedup(seconds: Seconds, name: str, other: str) -> float:
-    """How many times faster `name` is than `other`: the median of the rounds' own ratios."""
+    """Ratio of the speed of `name` to that of `other`: the median of the rounds' own ratios."""
     return statistics.median(b / a for a, b in zip(seconds[name], seconds[other], strict=True))

@@ -98,7 +98,7 @@ def missed(seconds: float, gibibytes: float) -> list[str]:
 
 
 def _score(predictions: Path, data: Path) -> dict[str, float]:
-    """What the command took: the processor's time too, which a machine that does other things stretches less."""
+    """Cost of the command: the processor's time too, which a busy machine stretches less."""
     command = [sys.executable, "-m", "harness", "score", "vqav2", str(predictions), "--data", str(data)]
     taken = child.run([*command, "--split", "val", "--json"])
     return {

@@ -99,7 +99,7 @@ def projected(model: WindowedMultiway, side: int, dtype: torch.dtype) -> Project
 
 
 def attention(layers: Projected) -> None:
-    """What all layers do between their projections."""
+    """Computation of all layers between their projections."""
     for relative, (query, key, value), grid in layers:
         relative.mix(query, key, value, grid=grid)
 

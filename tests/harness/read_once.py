@@ -1,4 +1,4 @@
-"""How often each process of a group reads samples that they share, as JSON: `python -m …` under torchrun."""
+"""Count how often each process of a group reads samples that they share, as JSON: `python -m …` under torchrun."""
 
 from __future__ import annotations
 

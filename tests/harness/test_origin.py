@@ -1,4 +1,4 @@
-"""What rows say about where their numbers come from, whichever commands made them."""
+"""Origin of the numbers in rows, whichever commands made them."""
 
 from __future__ import annotations
 

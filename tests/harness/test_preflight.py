@@ -1,4 +1,4 @@
-"""What would stop a run after hours is reported before anything is read: most data folders here are empty."""
+"""Obstacles that would stop a run after hours are reported before anything is read: most data folders are empty."""
 
 from __future__ import annotations
 

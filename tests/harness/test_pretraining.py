@@ -119,7 +119,7 @@ def test_the_codebook_stays_as_it_is_while_it_is_predicted(whole: Path, data: Pa
 
 
 def few(data: Path, folder: Path) -> Path:
-    """So little of the data that every step is an epoch, after which a checkpoint is kept."""
+    """Few samples, so that every step is an epoch, after which a checkpoint is kept."""
     rows = json.loads((data / "pairs" / "captions.json").read_text())["images"][:5]
     for row in rows:
         row["sentences"] = row["sentences"][:1]

@@ -146,7 +146,7 @@ PROBE = """
 
 
 def browse(page: Path, tmp_path: Path, width: int) -> tuple[dict, str]:
-    """What a script finds in the page, and what the browser says on its error output."""
+    """Open the page in a browser; returns what a script finds in it, and the browser's error output."""
     browser = shutil.which("chromium") or shutil.which("chromium-browser")
     if browser is None:
         pytest.skip("no chromium here (Debian: apt-get install chromium)")

@@ -38,7 +38,7 @@ def rectangle(number: int, image: int, category: int, box: Sequence[float], **ch
 
 
 def content(images: Sequence[dict], annotations: Sequence[dict] | None = None) -> dict[str, Any]:
-    """What a file has; images as (id, width, height)."""
+    """Content of an annotation file; images as (id, width, height)."""
     whole = {
         "info": {"year": 2017},
         "licenses": [{"id": 1, "name": "none", "url": "x"}],

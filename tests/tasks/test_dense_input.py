@@ -1,4 +1,4 @@
-"""What the command line answers to wrong data of segmentation and detection: one paragraph, and nothing is lost."""
+"""Answers of the command line to wrong data of segmentation and detection: one paragraph, and nothing is lost."""
 
 from __future__ import annotations
 

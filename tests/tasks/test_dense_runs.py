@@ -230,7 +230,7 @@ def assert_sane(rows: list[ResultRow], *, images: int) -> None:
 
 
 def assert_pictures(folder: Path, *, count: int, panels: int = 3) -> None:
-    """So many, none like another, and each with its panels."""
+    """Check that there are `count` pictures, all different, each with its panels."""
     pictures = [np.asarray(Image.open(file).convert("RGB"), float) for file in sorted(folder.iterdir())]
     assert len(pictures) == len({picture.tobytes() for picture in pictures}) == count
     for picture in pictures:

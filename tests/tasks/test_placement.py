@@ -1,4 +1,4 @@
-"""How a batch is split into micro-batches and over processes: where it changes no gradient, and where it does."""
+"""Splitting a batch into micro-batches and over processes: where it changes no gradient, and where it does."""
 
 from __future__ import annotations
 

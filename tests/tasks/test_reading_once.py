@@ -45,7 +45,7 @@ def _count(event: str, arguments: tuple) -> None:
 
 @contextmanager
 def opened_files() -> Iterator[Counter[Path]]:
-    """How often each file is opened while the context is open."""
+    """Count how often each file is opened while the context is open."""
     global _opened
     if not hasattr(opened_files, "hooked"):
         sys.addaudithook(_count)  # stays for the life of the process

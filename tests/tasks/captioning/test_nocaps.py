@@ -14,6 +14,7 @@ from harness.provenance import data_sha256
 from tests.conftest import FAST
 from tests.tasks.captioned import write_coco
 
+pytestmark = pytest.mark.usefixtures("kept_meteor")
 ADAPTER = tasks.get("nocaps")
 DOMAINS = ("in-domain", "near-domain", "out-domain")
 TEXTS = (

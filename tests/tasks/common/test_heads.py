@@ -1,4 +1,4 @@
-"""How heads start, and that what is ranked or summed is computed in float32 whatever the precision."""
+"""Initial weights of heads; ranked or summed values are float32 in every precision."""
 
 from __future__ import annotations
 

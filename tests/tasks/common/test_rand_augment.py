@@ -28,7 +28,7 @@ def operations() -> dict[str, AugmentOp]:
 
 
 def applied(operation: AugmentOp, image: np.ndarray, *, sign: str = "+") -> np.ndarray:
-    """What the operation makes of an image; `sign` is that of its argument."""
+    """Apply the operation to an image; `sign` is that of its argument."""
     arguments = operation.level_fn(operation.magnitude, operation.hparams) if operation.level_fn else ()
     if sign in "+-" and arguments and operation.name in GEOMETRIC:
         arguments = (abs(arguments[0]) * (1 if sign == "+" else -1),)

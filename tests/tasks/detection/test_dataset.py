@@ -40,7 +40,7 @@ def train_item(sample: Sample, root: Path, seed: int, **changes: Any) -> dict[st
 
 
 def coloured(inputs: torch.Tensor, place: int) -> np.ndarray:
-    """Where the image has the colour of a category: bool [height, width]."""
+    """Mask of the pixels that have the colour of a category: bool [height, width]."""
     colour = list(COLOURS.values())[place].index(255)
     others = [channel for channel in range(3) if channel != colour]
     return (inputs[colour] > 127).numpy() & (inputs[others].amax(0) < 128).numpy()

@@ -139,7 +139,7 @@ def prepared(data: dict) -> dict:
 
 @pytest.mark.slow
 def test_padding_is_no_part_of_the_image() -> None:
-    """What an image is predicted as does not depend on the images beside it, and no box leaves it."""
+    """Predictions of an image do not depend on the images beside it, and no box leaves the image."""
     model = build()
     alone = predict(model, batch((128, 96)))[0]
     beside = predict(model, batch((128, 96), (96, 128)))[0]

@@ -134,7 +134,7 @@ class Ids(Dataset):
 def taken(
     mixed: Mixed, *, first: int, last: int, processes: int, workers: int = 0, batch: int = 6
 ) -> dict[str, Counter]:
-    """How often each process's steps from `first` up to `last` take each sample, over all processes together."""
+    """Count how often steps `first` up to `last` use each sample, over all processes together."""
     counts = {kind: Counter() for kind in mixed.kinds}
     micro = batch // processes
     for rank in range(processes):

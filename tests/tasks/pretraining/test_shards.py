@@ -63,7 +63,7 @@ def test_a_shard_that_is_cut_off_is_refused(tmp_path: Path, kept: float) -> None
     shard = write(tmp_path / "0.tar", samples(20))
     end = list(shards.pairs(shard))[-1].inputs["offset"]  # the rest of the file is zeros, as of any tar file
     shard.write_bytes(shard.read_bytes()[: int(end * kept)])
-    with pytest.raises(InputError, match=r"0\.tar is no whole tar file .*download it again"):
+    with pytest.raises(InputError, match=r"0\.tar is not a complete tar file .*download it again"):
         list(shards.pairs(shard))
 
 

@@ -99,7 +99,7 @@ def test_texts_of_unknown_pieces_alone_are_refused(tmp_path: Path) -> None:
 
 def test_bytes_that_are_no_text_are_refused(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(InputError, match=r"a\.txt is no readable UTF-8 text"):
+    with pytest.raises(InputError, match=r"a\.txt is not readable UTF-8 text"):
         sources.read_texts(tmp_path / "a.txt", WORDS, length=8)
 
 

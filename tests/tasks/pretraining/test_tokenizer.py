@@ -130,7 +130,7 @@ def test_a_tokenizer_is_read_as_it_was_written(tmp_path: Path) -> None:
 
 def test_what_is_no_tokenizer_is_refused(tmp_path: Path) -> None:
     weights.save(small(SMALL).state_dict(), tmp_path / "backbone.safetensors")
-    with pytest.raises(InputError, match="no image tokenizer"):
+    with pytest.raises(InputError, match="is not an image tokenizer"):
         tokenizer.read(tmp_path / "backbone.safetensors")
     made = distillation()
     made.quantize.started.fill_(True)

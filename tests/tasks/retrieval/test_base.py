@@ -1,4 +1,4 @@
-"""What the retrieval tasks share, on COCO's adapter."""
+"""Behaviour that all retrieval tasks share, on COCO's adapter."""
 
 from __future__ import annotations
 

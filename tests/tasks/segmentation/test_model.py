@@ -262,7 +262,7 @@ def test_layers_of_the_recipe_are_the_heads_and_absent_ones_are_told() -> None:
 
 @BOTH
 def test_scores_are_float32_from_the_maps_on(recipe: SegmentationRecipe) -> None:
-    """What mixed precision changes comes from the backbone: the same maps have the same scores."""
+    """Changes by mixed precision come from the backbone: the same maps have the same scores."""
     model = build(recipe)
     image = torch.randn(1, 3, 64, 64)
     with torch.inference_mode():

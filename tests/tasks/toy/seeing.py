@@ -1,4 +1,4 @@
-"""What a picture shows, found by looking: from its pixels and masks, and by words of the tests' own.
+"""Content of a picture, found from its pixels and masks alone, in words of the tests' own.
 
 Only a thing's shape and the kind of its pattern are taken from the scene; place, size, colour, whether there is a
 pattern, and the background are measured.

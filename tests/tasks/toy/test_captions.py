@@ -15,7 +15,7 @@ OPENINGS = r"(?:there is|there are|an image of|a picture of|an image with|this p
 
 
 def is_true(seen: Seen, caption: str) -> bool:
-    """Whether a person would say this of the picture."""
+    """Check that a person would say this of the picture."""
     text = caption.lower().removesuffix(".")
     if found := match(rf"(.*) {RELATION} (.*)", text):
         first, second = phrase(found[0]), phrase(found[2])

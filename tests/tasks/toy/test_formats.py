@@ -107,7 +107,7 @@ def test_coco_pictures(root: Path) -> None:
 
 
 def assert_karpathy(rows: list[dict[str, Any]]) -> None:
-    """What both Karpathy files have in common."""
+    """Check the form that both Karpathy files share."""
     assert [row["imgid"] for row in rows] == list(range(len(rows)))
     assert_ids_differ(sentence["sentid"] for row in rows for sentence in row["sentences"])
     for row in rows:

@@ -65,7 +65,7 @@ def pixels(folder: Path, part: str, coco: COCO, image_id: int) -> np.ndarray:
 
 
 def coloured(picture: np.ndarray) -> np.ndarray:
-    """Where no background is: backgrounds are pale, everything on them has a channel that is dark."""
+    """Mask of the objects: backgrounds are pale, everything on them has a dark channel."""
     return picture.min(-1) < 150
 
 
@@ -226,7 +226,7 @@ def test_some_pictures_have_a_crowd_some_have_nothing(opened: dict[str, COCO]) -
 
 @pytest.mark.parametrize("kind", ["bbox", "segm"])
 def test_the_official_score_of_the_truth_is_100(opened: dict[str, COCO], kind: str) -> None:
-    """What is found in a crowd is not counted as wrong; outside of it, it is."""
+    """Detections in a crowd are not counted as wrong; those outside are."""
     coco = opened["val2017"]
     found = []
     for row in coco.anns.values():

@@ -131,7 +131,7 @@ def test_outlines_fill_their_bounding_circle_and_stay_inside_it(shape: str) -> N
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_flipped_shapes_are_rotated_shapes(shape: str) -> None:
-    """So that a flipped picture is of the same class."""
+    """Flipping a picture keeps its class."""
     picture = draw(Scene(WHITE, (plain(shape),), ()), size=SIZE)
     about_u, about_v = picture[::-1], picture[:, ::-1]
     differences = [np.abs(picture.astype(int) - flipped).max() for flipped in (about_u, about_v)]

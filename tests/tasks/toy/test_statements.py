@@ -15,7 +15,7 @@ IMAGES = f"({'|'.join(IN_HOW_MANY)})"
 
 
 def holds(left: Seen, right: Seen, sentence: str) -> bool:
-    """Whether a person would call it true."""
+    """Check that a person would call the statement true."""
     sides = {"left": left, "right": right}
     if found := match(rf"{IMAGES} (?:has|have) an? (\w+) background\.", sentence):
         return (left.ground == found[1]) + (right.ground == found[1]) in IN_HOW_MANY[found[0]]

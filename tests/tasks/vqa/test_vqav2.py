@@ -111,7 +111,7 @@ def test_test_splits_have_no_truth(colours: Path) -> None:
 
 
 def index_rows(samples: list[Sample], *, labelled: bool = True) -> list[dict]:
-    """What the official code would write of the same samples."""
+    """Index rows that the official code would write for the same samples."""
     rows = []
     for sample in samples:
         targets = sample.annotation["targets"] if labelled else {}
@@ -443,7 +443,7 @@ def test_public_splits_are_not_submitted(split: str) -> None:
 
 
 def findings(folder: Path, *, decode: bool = False) -> tuple[list[str], list[str]]:
-    """What is right and what is wrong."""
+    """Answers that match the annotators' and answers that do not."""
     found = harness.check("vqav2", data=folder, decode=decode)["vqav2"]
     return [f.text for f in found if f.ok], [f.text for f in found if not f.ok]
 
