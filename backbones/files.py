@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import fcntl
 import os
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO, Any
 
 from backbones.errors import InputError
+
+PARTIAL = ".partial"  # ends the name of a file that is not whole yet
+# What locking says on file systems that have none: NFS without its lock service, some of FUSE and of HPC sites.
+_NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS)
 
 
 @contextmanager
@@ -61,6 +68,24 @@ def replacing(path: Path, *, sync: bool = True) -> Iterator[Path]:
         raise
 
 
+def lock(file: IO[Any], *, wait: bool) -> bool:
+    """Lock an open file against other processes (advisory) until it is closed.
+
+    Returns:
+        False on a file system that has no locks, where only one process may write.
+
+    Raises:
+        BlockingIOError: without `wait`, another process holds the lock.
+    """
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+        return False
+    return True
+
+
 def require_checksums(path: Path) -> None:
     """Compare every part of a zip file, such as PyTorch's, with its checksum.
 
@@ -83,7 +108,7 @@ def _with_usual_mode(file: Path) -> None:
 
 def partial_name(path: Path) -> Path:
     """Path that `replacing` writes to before the file gets its name."""
-    return path.with_name(path.name + ".partial")
+    return path.with_name(path.name + PARTIAL)
 
 
 def move_into_place(partial: Path, path: Path) -> None:

@@ -45,7 +45,7 @@ class Tokenizer:
             raise InputError(f"No tokenizer file at {self.path}. Give the sentencepiece model (beit3.spm).")
         try:
             return SentencePieceProcessor(model_file=str(self.path))
-        except (RuntimeError, OSError) as error:
+        except Exception as error:  # whatever its library makes of a damaged file
             raise InputError(
                 f"{self.path} is not a sentencepiece model. Give the file that came with the weights (beit3.spm), "
                 "downloaded whole."

@@ -14,6 +14,7 @@ from harness.runs import Key, Run
 from leaderboards import comparison
 from leaderboards.comparison import MARGIN, Difference
 from tasks import registry
+from tasks.common.checking import read_labels, read_samples
 
 Side = Mapping[str, Sequence[Run]]  # runs of one setting by seed
 
@@ -176,8 +177,8 @@ def _samples(
         if data is not None and found:
             adapter = registry.get(task)
             root = adapter.data_folder(Path(data))
-            samples = adapter.samples(root, split)
-            labels = adapter.labels(root)
+            samples = read_samples(adapter, root, split)
+            labels = read_labels(adapter, root)
             found = changes.with_gains(found, adapter, samples, labels=labels)
             if show and not adapter.pictures:
                 raise UsageError(f"Task {task} has no pictures of its predictions: leave --show out.")

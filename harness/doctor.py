@@ -136,12 +136,13 @@ def _data(root: Path) -> list[Finding]:
     if not root.is_dir():
         return [Finding(f"data {root}", False, f"no such folder; `harness toy {root}` draws a practice set there")]
     import tasks
+    from tasks.common.checking import read_samples
 
     findings, others = [], []
     for name in tasks.names():
         try:
             adapter = tasks.get(name)
-            samples = adapter.samples(adapter.data_folder(root), adapter.eval_split)
+            samples = read_samples(adapter, adapter.data_folder(root), adapter.eval_split)
         except InputError:
             others.append(name)
         else:

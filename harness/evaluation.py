@@ -21,6 +21,7 @@ from leaderboards import replicates as stored_replicates
 from leaderboards import rows as result_rows
 from leaderboards.rows import ResultRow
 from tasks import registry
+from tasks.common.checking import read_labels, read_samples
 from tasks.common.reading import parsed_once
 
 
@@ -57,6 +58,8 @@ def score(
             f"{len(files)} predictions files and {len(splits)} splits ({', '.join(splits)}): give a --split for each "
             "file, in the same order."
         )
+    if results is not None:
+        result_rows.require_readable(Path(results))
     scores = Scores()
     seen = leaks.parsed(trained_on, registry.names())
     for file, of in zip(files, splits, strict=True):
@@ -68,8 +71,8 @@ def score(
         require_predictions(file, adapter)
         root = adapter.data_folder(Path(data))
         with parsed_once():
-            whole = adapter.samples(root, of)
-            labels = adapter.labels(root)
+            whole = read_samples(adapter, root, of)
+            labels = read_labels(adapter, root)
         name = dataset_name(adapter, of, whole, given=dataset)
         samples = limited(adapter, whole, limit)
         if subset:
@@ -118,9 +121,9 @@ def submit(
     require_predictions(path, adapter)
     root = adapter.data_folder(Path(data))
     with parsed_once():
-        samples = adapter.samples(root, split)
-        labels = adapter.labels(root)
-    larger = (lambda: adapter.samples(root, facts.within)) if facts.within else None
+        samples = read_samples(adapter, root, split)
+        labels = read_labels(adapter, root)
+    larger = (lambda: read_samples(adapter, root, facts.within)) if facts.within else None
     records = read_predictions(path, adapter, samples, larger=larger)
     files = adapter.submission(records, samples, split=split, name=name, labels=labels)
     for file in files:

@@ -17,6 +17,7 @@ from harness.choice import agreed_size, choose
 from harness.progress import note
 from leaderboards import leaks
 from tasks.adapter import Sample, TaskAdapter, TaskContext
+from tasks.common.checking import read_labels, read_samples
 from tasks.recipe import Recipe, changed
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ class Experiment:
         """All samples of a split; read once on each node, so every process has to ask."""
         from harness.node_samples import once_per_node
 
-        return once_per_node(lambda: self.adapter.samples(self.data, split))
+        return once_per_node(lambda: read_samples(self.adapter, self.data, split))
 
     def samples(self, split: str) -> Sequence[Sample]:
         """The samples of a split, or `limit` of them; every process has to ask."""
@@ -66,7 +67,7 @@ class Experiment:
         tokenizer = self.read_tokenizer()
         from harness import distributed  # imports PyTorch
 
-        labels = distributed.decided(lambda: self.adapter.labels(self.data))
+        labels = distributed.decided(lambda: read_labels(self.adapter, self.data))
         return TaskContext(root=self.data, recipe=self.recipe, tokenizer=tokenizer, labels=labels)
 
     def require_context(self) -> None:

@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from backbones.errors import InputError
-from backbones.files import replacing
+from backbones.files import reading, replacing
 from backbones.packages import install_command
 from harness import distributed
 
@@ -61,7 +61,9 @@ def opened(folder: Path, names: Sequence[str], *, step: int) -> Iterator[Write]:
 def _file(folder: Path, step: int) -> Iterator[Write]:
     path = folder / FILE
     if path.is_file():
-        kept = [line for line in path.read_text().splitlines(keepends=True) if json.loads(line)["step"] <= step]
+        with reading(path, "log of the training", fix="Remove it: it begins again."):
+            lines = path.read_text().splitlines(keepends=True)
+            kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
         with replacing(path) as partial:
             partial.write_text("".join(kept))
     with path.open("a", buffering=1) as file:

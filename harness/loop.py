@@ -28,10 +28,10 @@ from harness.optim import ScaledOptimizer, adamw
 from harness.passes import backward_by_parts, backward_on_all
 from harness.progress import bar, note
 from harness.validation import Validation
+from harness.workdir import CHECKPOINT
 from tasks.common.step_loss import StepLoss
 from tasks.recipe import Recipe
 
-CHECKPOINT = "last.pth"
 LOG_EVERY = 20  # optimizer steps
 NOTABLE_WAIT = 0.1  # share of the time that a training waits for data
 

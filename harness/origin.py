@@ -20,7 +20,7 @@ from harness.device import describe, device, peak_memory, prediction_precision
 from harness.experiment import Experiment
 from harness.fingerprint import Fingerprint
 from harness.inference import Predicted
-from leaderboards import leaks
+from leaderboards import leaks, rows
 from leaderboards.rows import TRAINED
 
 
@@ -109,6 +109,7 @@ def _stored(path: Path) -> dict[str, Any]:
     metadata = weight_files.metadata(path)
     try:
         columns = json.loads(metadata.get(provenance.TRAINED, "{}"))
-        return {name: columns[name] for name in TRAINED if name in columns}
-    except (ValueError, TypeError):  # metadata of another program
+        found = {name: columns[name] for name in TRAINED if name in columns}
+    except (ValueError, TypeError, RecursionError):  # metadata of another program
         return {}
+    return {} if rows.unfit(found) else found

@@ -11,14 +11,14 @@ from typing import NamedTuple
 from mmengine.model import BaseModel
 
 from backbones import weights as weight_files
-from harness import batch, distributed, origin, pictures, preflight, weight_report
+from harness import batch, distributed, origin, pictures, preflight, provenance, stored_origin, weight_report
 from harness.device import device, reset_peak_memory
 from harness.experiment import Experiment, limited
 from harness.fingerprint import Fingerprint, fingerprint
 from harness.inference import Predicted
 from harness.inference import predict as predict_split
 from harness.progress import note
-from harness.scoring import Scores, dataset_name, origin_file, origin_of, score_file
+from harness.scoring import Scores, dataset_name, score_file
 from harness.training import fine_tune
 from harness.validation import Validation
 from harness.workdir import WorkDir, opened, write_json
@@ -41,6 +41,7 @@ def run(experiment: Experiment, *, results: Path, log: Sequence[str], show: int)
     adapter = experiment.adapter
     _announce(experiment)
     preflight.require(experiment, whole=True, scores=True)
+    distributed.decided(lambda: result_rows.require_readable(results))
     whole: Read = cache(experiment.whole)
     read: Read = cache(lambda split: limited(adapter, whole(split), experiment.limit))
     with parsed_once():
@@ -96,6 +97,8 @@ def predict(
     """
     _announce(experiment)
     preflight.require(experiment, whole=False, scores=results is not None)
+    if results is not None:
+        distributed.decided(lambda: result_rows.require_readable(results))
     whole: Read = cache(experiment.whole)
     with parsed_once():
         tests = {split: limited(experiment.adapter, whole(split), experiment.limit) for split in experiment.splits}
@@ -247,14 +250,15 @@ class _Stages:
             "run_id": self.work.run_id,
             "started": self.work.started,
         }
-        write_json(origin_file(self.targets[split]), columns)
+        stored_origin.write(self.targets[split], columns)
 
     def _add_to_origins(self) -> None:
         """Add the hash of images verified after prediction; the run's folder guards that they are the same."""
         for split, path in self.targets.items():
-            known, verified = origin_of(path), self.prints[split].images_sha256
-            if verified and known.get("images_sha256") != verified:
-                write_json(origin_file(path), {**known, "images_sha256": verified})
+            verified = self.prints[split].images_sha256
+            if verified and stored_origin.read(path).get("images_sha256") != verified:
+                known = stored_origin.read(path, sha256=provenance.predictions_sha256(path))
+                stored_origin.write(path, {**known, "images_sha256": verified})
 
     def show(self, *, count: int) -> None:
         """Write pictures of `count` predictions of each split."""
@@ -294,4 +298,4 @@ class _Stages:
 
 
 def _is_predicted(target: Path) -> bool:
-    return target.exists() and origin_file(target).exists()
+    return target.exists() and stored_origin.origin_file(target).exists()

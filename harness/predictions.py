@@ -24,9 +24,11 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from backbones.errors import InputError
-from backbones.files import move_into_place
+from backbones.files import move_into_place, reading, reason
+from harness.records import Arrays, is_finite, parsed
 
 Record = Mapping[str, Any]
+AGAIN = "Remove the folder that it is in to predict these samples again."
 
 
 class PredictionWriter:
@@ -41,10 +43,10 @@ class PredictionWriter:
         """Write records, each with its "id".
 
         Raises:
-            InputError: the disk is full or gone; what was written before stays.
+            InputError: the disk is full or gone, or a number is not finite; what was written before stays.
         """
         try:
-            lines = "".join(json.dumps(self._storable(record), ensure_ascii=False) + "\n" for record in records)
+            lines = "".join(self._line(record) for record in records)
             if self._arrays is not None:
                 _sync(self._arrays)  # a line must never point at bytes that are not there
             self._lines.write(lines.encode())
@@ -61,6 +63,24 @@ class PredictionWriter:
                 # After a failed write the buffer's flush fails again; the error has been reported.
                 with contextlib.suppress(OSError):
                     file.close()
+
+    def _line(self, record: Record) -> str:
+        try:
+            if any(not is_finite(value) for value in record.values() if isinstance(value, np.ndarray)):
+                raise ValueError("not finite")
+            line = json.dumps(self._storable(record), ensure_ascii=False, allow_nan=False) + "\n"
+            line.encode()
+        except UnicodeEncodeError:
+            raise InputError(
+                f"The id or a text of sample {record['id']!a} is no UTF-8, which predictions are written in. Rename "
+                "the file, or fix the text."
+            ) from None
+        except ValueError:
+            raise InputError(
+                f"The prediction of {record['id']} has a number that is not finite: the weights diverged in training, "
+                "or half precision overflowed. Predict with other weights, or with --set precision=fp32."
+            ) from None
+        return line
 
     def _storable(self, record: Record) -> dict[str, Any]:
         return {key: self._store(value) if isinstance(value, np.ndarray) else value for key, value in record.items()}
@@ -88,7 +108,11 @@ def _sync(file: BinaryIO) -> None:
 
 
 def done(folder: Path) -> set[str]:
-    """Ids of the records in a folder of parts."""
+    """Ids of the records in a folder of parts.
+
+    Raises:
+        InputError: a damaged part.
+    """
     return {record["id"] for path in _parts(folder) for record in _read_part(path)}
 
 
@@ -96,15 +120,18 @@ def merge(folder: Path, target: Path, ids: Sequence[str]) -> None:
     """Merge the parts of a complete split into one file in the order of `ids`, then remove them.
 
     Raises:
-        InputError: an id is missing, duplicate or unknown; the parts are kept.
+        InputError: an id is missing, duplicate or unknown, or a part is damaged; the parts are kept.
     """
     records = {}
     found = []
     for path in _parts(folder):
-        arrays = _map_arrays(path)
+        arrays = Arrays(path)
         for record in _read_part(path):
             found.append(record["id"])
-            records[record["id"]] = _with_arrays(record, arrays)
+            with reading(path, f"predictions, record {record['id']}", fix=AGAIN):
+                records[record["id"]] = arrays.loaded(record)
+        with reading(path, "predictions", fix=AGAIN):
+            arrays.require_apart()
     exactly_once(found, ids, where=folder)
     build = target.parent / f"{target.stem}.merging"
     shutil.rmtree(build, ignore_errors=True)
@@ -123,21 +150,25 @@ def read(path: Path) -> list[dict[str, Any]]:
     """Read all records of a predictions file.
 
     Raises:
-        InputError: no such file, or a line that is not a record.
+        InputError: no such file, a line that is not a record, or arrays that are not in the file beside it.
     """
     if not path.is_file():
         raise InputError(f"No predictions file at {path}. `harness predict` writes one, a JSON record per line.")
-    arrays = _map_arrays(path)
     records = []
-    with path.open(encoding="utf-8") as lines:
-        for number, line in enumerate(lines, 1):
-            try:
-                record = json.loads(line)
-                records.append({**_with_arrays(record, arrays), "id": str(record["id"])})
-            except (ValueError, KeyError, TypeError, AttributeError):
-                raise InputError(
-                    f'{path}, line {number} is not a record of the form {{"id": "…", …}}: {line.strip()[:80]!r}.'
-                ) from None
+    with reading(path, "predictions", fix="Predict again, or copy both files of the predictions again."):
+        arrays = Arrays(path)
+        with path.open("rb") as lines:
+            for number, line in enumerate(lines, 1):
+                try:
+                    record = arrays.loaded(parsed(line))
+                    records.append({**record, "id": str(record["id"])})
+                except Exception as error:  # whatever a damaged line makes of itself
+                    shown = line.decode(errors="replace").strip()[:80]
+                    raise InputError(
+                        f'{path}, line {number} is not a record of the form {{"id": "…", …}} ({reason(error)}): '
+                        f"{shown!r}."
+                    ) from None
+        arrays.require_apart()
     return records
 
 
@@ -173,29 +204,8 @@ def _parts(folder: Path) -> list[Path]:
 def _read_part(path: Path) -> Iterator[dict[str, Any]]:
     """Read the records of a part, without a last line that a killed process left unfinished."""
     with path.open("rb") as lines:
-        for line in lines:
+        for number, line in enumerate(lines, 1):
             if line.endswith(b"\n"):
-                yield json.loads(line)
-
-
-def _map_arrays(path: Path) -> np.ndarray | None:
-    arrays = path.with_suffix(".arrays")
-    return np.memmap(arrays, mode="r", dtype=np.uint8) if arrays.exists() and arrays.stat().st_size else None
-
-
-def _with_arrays(record: dict[str, Any], arrays: np.ndarray | None) -> dict[str, Any]:
-    return {key: _load(value, arrays) if _is_array(value) else value for key, value in record.items()}
-
-
-def _is_array(value: Any) -> bool:
-    return isinstance(value, dict) and value.keys() == {"array"}
-
-
-def _load(value: dict[str, list], arrays: np.ndarray | None) -> np.ndarray:
-    offset, dtype, shape = value["array"]
-    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
-    if size == 0:
-        return np.empty(shape, dtype)
-    if arrays is None or offset + size > len(arrays):
-        raise ValueError("the arrays file is absent or too short")
-    return arrays[offset : offset + size].view(dtype).reshape(shape)
+                with reading(path, f"predictions, line {number}", fix=AGAIN):
+                    record = parsed(line)
+                yield record

@@ -15,6 +15,7 @@ from torch.utils.data import Dataset, default_collate
 import backbones
 from backbones import weights as weight_files
 from backbones.errors import InputError
+from backbones.files import reading
 from backbones.tokenizer import Tokenizer
 from harness import distributed, pretraining_log, provenance
 from harness.node_samples import once_per_node
@@ -88,8 +89,9 @@ def _require_same(folder: Path, identity: Mapping[str, Any]) -> None:
     file = folder / RUN
     if not (file.is_file() and any(folder.glob(f"{CHECKPOINTS}/*"))):
         return
-    before = json.loads(file.read_text())["identity"]
-    changes = [f"{name}: {before.get(name)!r} then, {identity.get(name)!r} now" for name in same(before, identity)]
+    with reading(file, "what decides the run", fix="Remove the folder to begin again, or give another --out."):
+        before = json.loads(file.read_text(encoding="utf-8"))["identity"]
+        changes = [f"{name}: {before.get(name)!r} then, {identity.get(name)!r} now" for name in same(before, identity)]
     if changes:
         raise InputError(
             f"{folder} holds this stage with other options or data ({'; '.join(changes)}). Use the same ones to go on, "

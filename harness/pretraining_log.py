@@ -11,6 +11,7 @@ from pathlib import Path
 
 from torch import nn
 
+from backbones.files import reading
 from harness import distributed, peak
 from harness.device import describe, device
 from harness.workdir import write_bytes
@@ -91,8 +92,16 @@ def read(path: Path) -> list[dict[str, str]]:
     """The rows of a figures.csv; none where there is no file."""
     if not path.is_file():
         return []
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+    with (
+        reading(path, "figures of the training", fix="Remove it: they begin again."),
+        path.open(newline="", encoding="utf-8") as file,
+    ):
+        rows = list(csv.DictReader(file))
+        for row in rows:
+            if None in row or None in row.values():
+                raise ValueError(f"step {row.get('step')} has another number of cells than the first line")
+            int(row["step"])
+        return rows
 
 
 def draw(folder: Path) -> Path | None:

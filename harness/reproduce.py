@@ -13,13 +13,14 @@ from typing import Any
 
 import backbones
 from backbones.errors import InputError, UsageError
-from harness import evaluation, scoring
+from harness import evaluation, stored_origin
 from harness.progress import note
 from leaderboards import results, verdicts
 from leaderboards.comparable import Benchmarks
 from leaderboards.published import PublishedRow
 from leaderboards.verdicts import NOT_COMPARABLE, NOT_REPRODUCIBLE, Verdict
 from tasks import registry
+from tasks.common.checking import read_samples
 
 PROBE = 8  # samples of each probe
 
@@ -113,7 +114,7 @@ def _size(data: Path, task: str, split: str) -> tuple[int, str]:
     """Number of samples of a split, and why they cannot be read."""
     adapter = registry.get(task)
     try:
-        return len(adapter.samples(adapter.data_folder(data), split)), ""
+        return len(read_samples(adapter, adapter.data_folder(data), split)), ""
     except InputError as error:
         return 0, f"data missing: {error}"
 
@@ -152,10 +153,10 @@ def forecast(job: Job, *, data: Path) -> Job:
             weights=job.weights,
             data=data,
             split=job.splits[0],
-            limit=min(PROBE, len(adapter.samples(adapter.data_folder(data), job.splits[0]))),
+            limit=min(PROBE, len(read_samples(adapter, adapter.data_folder(data), job.splits[0]))),
             out=out,
         )
-        origin = scoring.origin_of(path)
+        origin = stored_origin.read(path)
     loading = time.monotonic() - begun - origin["predict_seconds"]
     each = 1 / origin["samples_per_second"] if origin["samples_per_second"] else 0.0
     return replace(job, seconds=loading + each * job.samples, memory=origin["peak_memory"])

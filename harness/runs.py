@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from backbones.errors import InputError
+from backbones.files import reading
 from harness.workdir import PREDICTIONS, REPLICATES, RESULT
 from leaderboards import replicates
 from leaderboards.replicates import Replicates
@@ -65,10 +66,10 @@ def read(path: str | Path) -> Run:
         )
     metrics = {(one.task, one.split, one.metric): one for one in replicates.read(file)}
     result = path / RESULT
-    try:
+    with reading(result, "rows of the run", fix="Score the run again to write it."):
         rows = tuple(json.loads(result.read_text())) if path.is_dir() and result.exists() else ()
-    except ValueError as error:
-        raise InputError(f"{result} cannot be read ({error}). Score the run again to write it.") from error
+        if absent := [name for row in rows for name in ("task", "split", "metric") if name not in row]:
+            raise ValueError(f"a row has no {absent[0]}")
     return Run(path=path, metrics=metrics, rows=rows)
 
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from backbones.errors import InputError, UsageError
-from harness import provenance
+from backbones.files import reading
+from harness import provenance, stored_origin
 from harness.predictions import exactly_once, read
 from leaderboards import leaks
 from leaderboards.class_rows import ClassRow
@@ -83,8 +84,8 @@ def score_file(
 ) -> Scores:
     """Score one predictions file: a row per metric, with 95% intervals.
 
-    The rows contain the columns that the prediction stage stored (`origin_of`), its run's name and start included. The
-    bootstrap is seeded by the data hash: neither the run nor its seed moves an interval.
+    The rows contain the columns that the prediction stage stored (`stored_origin`), its run's name and start included.
+    The bootstrap is seeded by the data hash: neither the run nor its seed moves an interval.
 
     Args:
         root: the task's data folder, which the samples are of.
@@ -96,22 +97,26 @@ def score_file(
     Raises:
         InputError: unreadable predictions, or not each sample once.
     """
-    measurements = adapter.score(read_predictions(path, adapter, samples), samples, labels=labels)
+    records = read_predictions(path, adapter, samples)
+    with reading(path, f"predictions of {adapter.name}", fix=_accepted(adapter)):
+        measurements = adapter.score(records, samples, labels=labels)
     run_id, started = provenance.new_run()
     data_sha256 = provenance.data_sha256(adapter, samples, root)
+    predictions_sha256 = provenance.predictions_sha256(path)
+    origin = stored_origin.read(path, sha256=predictions_sha256)
     common = {
         "task": adapter.name,
         "dataset": dataset,
         "split": split,
         "subset": f"{len(samples)} of {whole}" if whole not in (None, len(samples)) else "",
         "data_sha256": data_sha256,
-        "predictions_sha256": provenance.predictions_sha256(path),
+        "predictions_sha256": predictions_sha256,
         "package_version": provenance.package_version(),
         "package_commit": provenance.package_commit(),
         "libraries": provenance.library_versions(),
         "started": started,
         "run_id": run_id,
-        **origin_of(path),
+        **origin,
     }
     common |= _leak(common, [*common.get("trained_on", "").split(), *trained_on])
     scores = Scores()
@@ -122,7 +127,7 @@ def score_file(
         metric = adapter.metric(one.metric)
         value, low, high, draws = found.get(one, (None, None, None, None))
         numbers = {"metric": metric.name, "unit": metric.unit, "n": one.samples, "note": one.unavailable}
-        numbers |= {"value": value, "low": low, "high": high}
+        numbers |= {"value": _finite(value), "low": _finite(low), "high": _finite(high)}
         if one.of:
             scores.classes.append(ClassRow(split=split, of=one.of, **numbers))
             continue
@@ -131,6 +136,10 @@ def score_file(
         if one in drawn:
             scores.replicates.append(_replicates(row, drawn[one]))
     return scores
+
+
+def _finite(number: float | None) -> float | None:
+    return number if number is not None and math.isfinite(number) else None
 
 
 def _leak(common: dict[str, Any], trained_on: Sequence[str]) -> dict[str, str]:
@@ -186,7 +195,10 @@ def _records(path: Path, adapter: TaskAdapter) -> list[dict[str, Any]]:
     """Read the records of a file or folder, in any format that the task accepts."""
     require_predictions(path, adapter)
     try:
-        return read(path) if path.suffix == ".jsonl" else adapter.read_official(path)
+        if path.suffix == ".jsonl":
+            return read(path)
+        with reading(path, "predictions", fix="Write it again."):
+            return adapter.read_official(path)
     except InputError as error:
         raise type(error)(f"{error} {_accepted(adapter)}") from error
 
@@ -215,16 +227,3 @@ def _replicates(row: ResultRow, drawn: bootstrap.Replicates) -> Replicates:
         run_id=row.run_id,
         replicates=drawn.values,
     )
-
-
-def origin_file(predictions: Path) -> Path:
-    """Path of the columns that the prediction stage stores beside its predictions."""
-    return predictions.with_suffix(".json")
-
-
-def origin_of(predictions: Path) -> dict[str, Any]:
-    """Columns about the model behind a predictions file; empty for predictions made elsewhere."""
-    file = origin_file(predictions)
-    # An official file may be a .json itself, or a folder beside a file of ours.
-    ours = file != predictions and not predictions.is_dir() and file.exists()
-    return json.loads(file.read_text()) if ours else {}

@@ -7,8 +7,8 @@ import math
 from pathlib import Path
 
 from backbones.errors import UsageError, unknown
-from harness import provenance
-from harness.scoring import origin_of, require_predictions
+from harness import provenance, stored_origin
+from harness.scoring import require_predictions
 from leaderboards import leaks, rows
 from leaderboards.rows import ResultRow
 from tasks import registry
@@ -61,7 +61,7 @@ def enter(
         "libraries": provenance.library_versions(),
         "started": day.isoformat(),
         "run_id": f"server-{digest[:12]}",
-        **origin_of(path),
+        **stored_origin.read(path, sha256=digest),
     }
     seen = columns.get("trained_on", "").split()
     row = ResultRow(

@@ -18,11 +18,11 @@ from harness import distributed, provenance
 from harness.batch import accumulation, require_enough
 from harness.cores import loader_workers
 from harness.loading import TrainBatches, train_loader
-from harness.loop import CHECKPOINT, train
+from harness.loop import train
 from harness.optim import recipe_schedule
 from harness.progress import note
 from harness.validation import Validation
-from harness.workdir import FINAL
+from harness.workdir import CHECKPOINT, FINAL
 from tasks.recipe import Recipe
 
 

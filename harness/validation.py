@@ -21,6 +21,7 @@ from mmengine.model import BaseModel
 
 from backbones import weights
 from backbones.errors import InputError
+from backbones.files import reading
 from harness import distributed
 from harness.inference import predict
 from harness.progress import note
@@ -160,7 +161,10 @@ class Validation:
 def _read(path: Path) -> list[ValidationRow]:
     if not path.is_file():
         return []
-    with path.open(newline="", encoding="utf-8") as file:
+    with (
+        reading(path, "scores during the training", fix="Remove it: they begin again."),
+        path.open(newline="", encoding="utf-8") as file,
+    ):
         return [
             ValidationRow(
                 step=int(row["step"]), epoch=float(row["epoch"]), split=row["split"], metric=row["metric"],

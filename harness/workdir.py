@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
+import os
 import shutil
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from backbones.errors import InputError
-from backbones.files import replacing
+from backbones.files import PARTIAL, lock, reading, replacing
 from harness import distributed
 from harness.fingerprint import Fingerprint, differences
 from harness.progress import note
 from harness.provenance import new_run, same
 
 CHECKPOINTS = "checkpoints"
+CHECKPOINT = "last.pth"  # in them, of an unfinished training
 PREDICTIONS = "predictions"
 RUN = "run.json"
 RESULT = "result.json"
@@ -93,29 +94,65 @@ def _locked(
     """Lock the folder, with the lock in `held`; returns the run's name and start."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = held.enter_context((folder / ".lock").open("w"))
+        file = held.enter_context((folder / ".lock").open("w"))
     except OSError as error:
         raise InputError(
             f"The output folder {folder} cannot be written ({error.strerror}). Fix its permissions or give another "
             "--out."
         ) from error
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not lock(file, wait=False):
+            note(f"{folder}: this file system has no locks. Start no second run there while this one works.")
     except BlockingIOError:
         raise InputError(f"Another run works in {folder}. Wait for it, or give another --name or --out.") from None
+    except OSError as error:
+        raise InputError(
+            f"The output folder {folder} cannot be locked ({error.strerror}). Give an --out on another file system."
+        ) from error
+    held.callback(_unlocked_in_children.discard, file)
+    _unlocked_in_children.add(file)
+    _remove_leftovers(folder)
     return _facts(folder / RUN, identity, data, only_predicted)
+
+
+def _close_locks() -> None:
+    """Close the locks in a forked process: a loader worker that outlives the run would hold it."""
+    for file in _unlocked_in_children:
+        file.close()
+    _unlocked_in_children.clear()
+
+
+_unlocked_in_children: set[IO[str]] = set()  # files that hold the locks of this process
+os.register_at_fork(after_in_child=_close_locks)
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Remove what a killed run left and no start goes on from."""
+    for partial in folder.rglob(f"*{PARTIAL}"):
+        partial.unlink(missing_ok=True)
+    if fine_tuned(folder).exists():
+        (folder / CHECKPOINTS / CHECKPOINT).unlink(missing_ok=True)
+    for whole in (folder / PREDICTIONS).glob("*.jsonl"):
+        for parts in (whole.with_suffix(""), whole.with_suffix(".merging")):
+            shutil.rmtree(parts, ignore_errors=True)
 
 
 def _facts(
     file: Path, identity: Mapping[str, Any], data: Mapping[str, Fingerprint], only_predicted: Collection[str]
 ) -> tuple[str, str]:
     now = {split: asdict(known) for split, known in data.items()}
-    stored = json.loads(file.read_text()) if file.exists() else None
-    before = stored.get("data", {}) if stored else {}
-    options = same(stored["identity"], identity) if stored else []
-    if not options:
-        before = _without_unfinished(file.parent, before, data, only_predicted)
-    changes = _changes(before, data)
+    with reading(
+        file, "what decides the run", fix="Remove the folder to begin again, or give another --name or --out."
+    ):
+        stored = json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
+        before = stored.get("data", {}) if stored is not None else {}
+        options = same(stored["identity"], identity) if stored is not None else []
+        run_id, started = (stored["run_id"], stored["started"]) if stored is not None else ("", "")
+        if not (isinstance(run_id, str) and isinstance(started, str) and isinstance(before, dict)):
+            raise ValueError("no text as run_id and started")
+        if not options:
+            before = _without_unfinished(file.parent, before, data, only_predicted)
+        changes = _changes(before, data)
     if (options or changes) and _begun(file.parent):
         raise InputError(_other_run(file.parent, options, changes))
     if stored is None or options or changes:
@@ -126,7 +163,7 @@ def _facts(
         now[split]["images_sha256"] = now[split]["images_sha256"] or before[split]["images_sha256"]
     if (known := {**before, **now}) != before:
         write_json(file, {**stored, "data": known})
-    return stored["run_id"], stored["started"]
+    return run_id, started
 
 
 def _without_unfinished(

@@ -8,7 +8,6 @@ units.
 from __future__ import annotations
 
 import json
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -16,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from backbones.errors import InputError
-from backbones.files import replacing
+from backbones.files import reason, replacing
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -41,6 +40,7 @@ class Replicates:
 
 
 _ABOUT = tuple(field.name for field in fields(Replicates) if field.name != "replicates")
+_KINDS = dict.fromkeys(_ABOUT, (str,)) | {"metric_version": (int,), "value": (int, float)}
 _SAME = ("task", "split", "metric", "metric_version", "unit", "data_sha256", "draws_sha256", "draws")
 
 
@@ -71,12 +71,17 @@ def read(path: Path) -> list[Replicates]:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             about, values = json.loads(str(arrays["about"])), arrays["replicates"]
-        return [Replicates(**one, replicates=row) for one, row in zip(about, values, strict=True)]
-    except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+        if values.dtype != float or values.ndim != 2:
+            raise ValueError(f"replicates of type {values.dtype} and shape {values.shape}")
+        found = [Replicates(**one, replicates=row) for one, row in zip(about, values, strict=True)]
+        if wrong := [name for one in found for name in _ABOUT if type(getattr(one, name)) not in _KINDS[name]]:
+            raise ValueError(f"no {wrong[0]}")
+    except Exception as error:  # whatever a damaged archive makes of itself
         raise InputError(
-            f"{path} has no bootstrap replicates ({error}). Give the replicates.npz of a run's folder; `harness run` "
-            "writes it when it scores."
+            f"{path} has no bootstrap replicates ({reason(error)}). Give the replicates.npz of a run's folder; "
+            "`harness run` writes it when it scores."
         ) from error
+    return found
 
 
 def difference(one: Replicates, other: Replicates) -> np.ndarray:

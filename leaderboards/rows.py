@@ -1,6 +1,7 @@
 """Result rows: one per metric of a run, with everything needed to repeat and to compare it.
 
-`results.csv` has the columns of `ResultRow` in their order. Writers hold a lock and replace the file in one move.
+`results.csv` has the columns of `ResultRow` in their order. Writers hold a lock; they append, or where rows are
+replaced they replace the file in one move (`leaderboards.csv_file`).
 
 Files of other versions are read: a column that a file lacks is unknown, and `schema` is 1 where it is absent. A column
 that this version does not know stays in the file as it is, after the others. Before a file's columns change, it is
@@ -10,16 +11,15 @@ them (`leaderboards.spreadsheet`).
 
 from __future__ import annotations
 
-import csv
-import fcntl
+import math
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from backbones.files import replacing
+from leaderboards import csv_file
+from leaderboards.csv_file import ResultsError
 from leaderboards.spreadsheet import neutral, restored
 
 # Version of the columns and of their meaning; goes up with either.
@@ -27,14 +27,10 @@ from leaderboards.spreadsheet import neutral, restored
 # 3: low and high of a proportion of 0 or 100 percent are Wilson's; bootstrap_draws is empty there.
 # 4: dataset has a benchmark's name only where the samples are its own; subset.
 # 5: trained_on, leak, server and receipt; values of test servers have no interval.
-SCHEMA = 5
+# 6: predictions_checked.
+SCHEMA = 6
+LONGEST = 100_000  # characters of a cell; readers of CSV files have limits of their own
 UNNAMED = "unnamed, in the layout of "  # `dataset` of data in a benchmark's layout that nobody has named begins so
-
-
-class ResultsError(Exception):
-    """A results file that cannot be read or written. The message is one clear paragraph."""
-
-    exit_code = 1
 
 
 def _column(doc: str, **options: Any) -> Any:
@@ -101,6 +97,9 @@ class ResultRow:
     images_sha256: str = _column("of the split's image files, with --verify-images", default="")
     metric_version: int = _column("goes up when the same predictions would score differently")
     predictions_sha256: str = _column("of the predictions file")
+    predictions_checked: str = _column(
+        "yes where they are what was predicted, by the checksum stored then; empty where none is", default=""
+    )
     leak: str = _column(
         "why what the weights were trained on flatters the value; empty if it is not known to", default=""
     )
@@ -127,8 +126,40 @@ TRAINED = (
     "weights", "weights_sha256", "released", "trained_on", "recipe", "recipe_altered", "recipe_sha256",
     "recipe_deviations", "seed", "selected", *(name for name in COLUMNS if name.startswith("train_")),
 )  # fmt: skip
+# What a prediction says of itself, beside its file.
+PREDICTED = (
+    *TRAINED, "finetuned_sha256", "tokenizer_sha256", "backbone", "parameters", "resolution",
+    *(name for name in COLUMNS if name.startswith("predict_")), "images_sha256", "device", "precision", "processes",
+    "samples_per_second", "peak_memory", "started", "run_id",
+)  # fmt: skip
 # A file without one of these is not of ours.
 NEEDED = tuple(column.name for column in fields(ResultRow) if column.default is MISSING)
+
+_TYPES = get_type_hints(ResultRow)
+
+
+def unfit(columns: Mapping[str, Any]) -> list[str]:
+    """Names of the columns whose value is of another type than the column's, not finite, or too long for a cell."""
+    return [name for name, value in columns.items() if not _fits(value, _TYPES[name])]
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    if kind is str:
+        return isinstance(value, str) and len(value) <= LONGEST and "\0" not in value and _is_utf8(value)
+    if value is None:
+        return kind not in (int, float)
+    if type(value) is int:
+        return abs(value) < 1 << 63
+    return type(value) is float and kind not in (int, int | None) and math.isfinite(value)
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # half of a pair, from a file name that is not UTF-8
+        return False
+    return True
+
 
 _Cells = Mapping[str, Any]  # a row by column, as text or as the values that become text
 
@@ -139,24 +170,42 @@ def write(path: Path, rows: Sequence[ResultRow]) -> None:
     Rows of other runs keep their cells as they are, those of unknown columns too.
 
     Raises:
-        ResultsError: the file is not one of ours, or cannot be written; it is unchanged then.
+        ResultsError: the file is not one of ours, or cannot be written, or a row has a value that its column cannot
+            hold; it is unchanged then.
     """
+    for row in rows:
+        if wrong := unfit(vars(row)):
+            raise ResultsError(
+                f"The row of {row.metric!r:.40} was not written to {path}: column {wrong[0]} would hold "
+                f"{vars(row)[wrong[0]]!r:.60}, which {path.name} cannot. Predict again, or remove the .json beside the "
+                "predictions."
+            )
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with _locked(path):
-            columns, cells = _read_cells(path) if path.exists() else (COLUMNS, [])
-            added = [{name: neutral(cell) for name, cell in asdict(row).items()} for row in rows]
-            replaced = {_key(row) for row in added}
-            kept = [row for row in cells if _key(row) not in replaced]
-            wanted = columns if set(columns) >= set(COLUMNS) else _with_others(columns)
-            if wanted != columns:
-                _keep_copy(path, schema=max((_typed(path, "schema", row["schema"], int) for row in cells), default=1))
-            _replace(path, wanted, [*kept, *added])
+        with csv_file.locked(path):
+            _add(path, [{name: neutral(cell) for name, cell in asdict(row).items()} for row in rows])
     except OSError as error:
         raise ResultsError(
             f"The results file {path} cannot be written ({error.strerror}). Free some space or fix the folder's "
             "permissions and run the same command again: nothing that was in the file is lost."
         ) from error
+
+
+def _add(path: Path, added: Sequence[_Cells]) -> None:
+    if not path.exists() or not path.stat().st_size:
+        csv_file.replace(path, COLUMNS, added)
+        return
+    columns = csv_file.columns_of(path, NEEDED)
+    runs = {row["run_id"] for row in added}
+    if set(columns) >= set(COLUMNS) and csv_file.append(path, columns, added, absent=sorted(runs)):
+        return
+    columns, cells = _read_cells(path)
+    replaced = {_key(row) for row in added}
+    kept = [row for row in cells if _key(row) not in replaced]
+    wanted = columns if set(columns) >= set(COLUMNS) else _with_others(columns)
+    if wanted != columns:
+        _keep_copy(path, schema=max((_typed(path, "schema", row["schema"], int) for row in cells), default=1))
+    csv_file.replace(path, wanted, [*kept, *added])
 
 
 def read(path: Path) -> list[ResultRow]:
@@ -166,28 +215,24 @@ def read(path: Path) -> list[ResultRow]:
         ResultsError: not a results file of ours, or a value of another type.
     """
     columns, cells = _read_cells(path)
-    types = get_type_hints(ResultRow)
     known = [name for name in COLUMNS if name in columns or name == "schema"]
-    return [ResultRow(**{name: _typed(path, name, row[name], types[name]) for name in known}) for row in cells]
+    return [ResultRow(**{name: _typed(path, name, row[name], _TYPES[name]) for name in known}) for row in cells]
+
+
+def require_readable(path: Path) -> None:
+    """Check a results file that rows will be added to, if there is one.
+
+    Raises:
+        ResultsError: rows cannot be added to it.
+    """
+    if path.exists():
+        _read_cells(path)
 
 
 def _read_cells(path: Path) -> tuple[tuple[str, ...], list[dict[str, str]]]:
     """The columns of a results file, and its rows; those written before `schema` existed have 1 there."""
-    with path.open(newline="", encoding="utf-8") as file:
-        reader = csv.DictReader(file, restval="")
-        columns = tuple(reader.fieldnames or ())
-        if absent := [name for name in NEEDED if name not in columns]:
-            raise ResultsError(
-                f"{path} is not a results file: it has no column {', '.join(absent[:3])}. Move it away, or give "
-                "another --out."
-            )
-        rows = list(reader)
-    for number, row in enumerate(rows, 1):
-        if None in row:
-            raise ResultsError(
-                f"{path}, row {number} has more cells than there are columns. Fix or remove that row: a comma in a "
-                "text needs quotation marks around the text."
-            )
+    columns, rows = csv_file.read(path, NEEDED)
+    for row in rows:
         row["schema"] = row.get("schema") or "1"
     return columns, rows
 
@@ -220,18 +265,3 @@ def _keep_copy(path: Path, *, schema: int) -> None:
     names = (stem if number == 1 else f"{stem}.{number}" for number in range(1, 1_000_000))
     free = next(path.with_name(name + path.suffix) for name in names if not path.with_name(name + path.suffix).exists())
     shutil.copy2(path, free)
-
-
-def _replace(path: Path, columns: Sequence[str], rows: Sequence[_Cells]) -> None:
-    with replacing(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, columns)
-        writer.writeheader()
-        writer.writerows(rows)
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold the file's lock (advisory, on a file beside it that stays)."""
-    with path.with_name(path.name + ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield

@@ -13,6 +13,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any, get_type_hints
 
+from backbones.errors import InputError
+from backbones.files import reading
+
 FOLDER = Path(__file__).parent
 
 # How far another number may lie from a published one, and why.
@@ -23,10 +26,8 @@ SPREAD_ASSUMED = "training, spread assumed"  # of a single run: `reason` says wh
 TOLERANCE_KINDS = (ROUNDING, INFERENCE, SPREAD_MEASURED, SPREAD_ASSUMED)
 
 
-class PublishedError(Exception):
+class PublishedError(InputError):
     """A file of published results that does not follow the schema. The message is one clear paragraph."""
-
-    exit_code = 1
 
 
 def _doc(text: str) -> dict[str, str]:
@@ -82,7 +83,7 @@ def read(path: Path) -> list[PublishedRow]:
     Raises:
         PublishedError: a column is missing or unknown, or a cell has another type; the message has file and line.
     """
-    with path.open(newline="", encoding="utf-8-sig") as file:
+    with reading(path, "published numbers"), path.open(newline="", encoding="utf-8-sig") as file:
         reader = csv.DictReader(file)
         found = tuple(reader.fieldnames or ())
         needed = [column.name for column in fields(PublishedRow) if column.default is MISSING]

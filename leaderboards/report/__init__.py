@@ -11,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 
+from backbones.files import reading
 from leaderboards import board_texts, render
 from leaderboards.board import Board, labels
 from leaderboards.cells import OWN
@@ -81,7 +82,10 @@ def read_verdicts(paths: Sequence[str | Path]) -> list[dict[str, str]]:
     files = [file for path in map(Path, paths) if path.is_dir() for file in sorted(path.rglob("verdicts-*.csv"))]
     found = []
     for file in files:
-        with file.open(newline="", encoding="utf-8") as lines:
+        with (
+            reading(file, "verdicts", fix="Remove it, or make it again with `harness reproduce`."),
+            file.open(newline="", encoding="utf-8") as lines,
+        ):
             found += list(csv.DictReader(lines))
     return found
 

@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import Any
 
 from backbones.errors import InputError, unknown
+from backbones.files import reading
 from leaderboards.published import COLUMNS, PublishedRow
 
 FOLDER = Path(__file__).parent
@@ -108,11 +109,12 @@ def load(name: str | Path) -> TableSpec:
     try:
         text = path.read_text(encoding="utf-8-sig")
         given = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(
             f"The table {path} cannot be read: {error}. See `harness list tables` for an example."
         ) from error
-    return _spec(path, given)
+    with reading(path, "table", fix="See `harness list tables` for an example."):
+        return _spec(path, given)
 
 
 def _spec(path: Path, given: Any) -> TableSpec:

@@ -83,7 +83,7 @@ def _index_pairs(file: Path) -> Iterator[tuple[str, int, str]]:
     path = None
     for where, row in read_lines(file, what="the official index of images"):
         path, label = (field(row, name, where=where) for name in ("image_path", "label"))
-        if not isinstance(path, str) or not isinstance(label, int):
+        if not isinstance(path, str) or type(label) is not int:
             raise InputError(
                 f'{where} is not of the form {{"image_path": "…", "label": 0}}: {str(row)[:80]}. '
                 "Fix the line or make the index again."

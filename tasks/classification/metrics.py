@@ -9,6 +9,8 @@ from backbones.errors import InputError
 from tasks.adapter import Sample
 from tasks.bootstrap import Measurement, mean
 
+BEST = 5  # class ids of a record
+
 
 def measure(predictions: Mapping[str, Mapping[str, Any]], samples: Sequence[Sample]) -> list[Measurement]:
     """`top1`, `top5`, and `real_top1` over the images with ReaL labels where there are any; the unit is the image.
@@ -35,9 +37,10 @@ def measure(predictions: Mapping[str, Mapping[str, Any]], samples: Sequence[Samp
 
 def _top(record: Mapping[str, Any], sample: str) -> Sequence[int]:
     top = record.get("top")
-    if not isinstance(top, list) or not top or not all(isinstance(label, int) for label in top):
+    whole = isinstance(top, list) and all(type(label) is int and 0 <= label < 1 << 31 for label in top)
+    if not whole or not 0 < len(set(top)) == len(top) <= BEST:
         raise InputError(
-            f"The prediction of {sample} has no list of class ids under 'top', best first (found: {top!r}). "
+            f"The prediction of {sample} has no list of class ids under 'top', best first (found: {top!r:.60}). "
             'A record of this task is {"id": image path, "top": [5 class ids]}.'
         )
     return top

@@ -4,9 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from backbones.errors import AbsentError, InputError
+from backbones.files import reading
 from tasks.adapter import Finding, Progress, Sample, TaskAdapter
+
+_FIX = "Fix the files that this names, or copy them again; --debug shows where it was read."
+
+
+def read_samples(adapter: TaskAdapter, root: Path, split: str) -> Sequence[Sample]:
+    """The samples of a split.
+
+    Raises:
+        InputError: whatever is wrong with the files, faults too that their own reader does not know.
+    """
+    with reading(root, f"annotations of {adapter.name}'s {split}", fix=_FIX):
+        return adapter.samples(root, split)
+
+
+def read_labels(adapter: TaskAdapter, root: Path) -> Any:
+    """The labels of a data folder, see `TaskAdapter.labels`; errors as of `read_samples`."""
+    with reading(root, f"labels of {adapter.name}", fix=_FIX):
+        return adapter.labels(root)
 
 
 def check_splits(
@@ -30,7 +50,7 @@ def check_splits(
     findings = []
     for split, facts in adapter.splits.items():
         try:
-            samples = adapter.samples(root, split)
+            samples = read_samples(adapter, root, split)
         except InputError as error:
             # Without truth a split is of use for the server's file only.
             optional = "" if facts.labels else f"{split}, for {facts.server} only: "

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from backbones.errors import InputError
+from backbones.files import reading
 
 T = TypeVar("T")
 RESTORE = "Fix the file, or download it again if it is a released one."
@@ -29,13 +30,14 @@ def read_json(path: Path, *, what: str, shrink: Callable[[dict], Any] | None = N
         InputError: absent, or not JSON.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"), object_hook=shrink)
-    except FileNotFoundError:
+        with reading(path, what, fix=RESTORE):
+            return json.loads(path.read_text(encoding="utf-8"), object_hook=shrink)
+    except InputError as error:
+        if not isinstance(error.__cause__, FileNotFoundError):
+            raise
         raise InputError(
             f"{path} ({what}) is absent. Put it there, or point --data at the folder that has it."
         ) from None
-    except (ValueError, OSError) as error:
-        raise InputError(f"{path} ({what}) cannot be read: {error}. {RESTORE}") from error
 
 
 def read_text(path: Path, *, what: str) -> str:
@@ -44,10 +46,8 @@ def read_text(path: Path, *, what: str) -> str:
     Raises:
         InputError: absent, or not UTF-8.
     """
-    try:
+    with reading(path, what, fix=RESTORE):
         return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} ({what}) cannot be read: {error}.") from error
 
 
 @contextlib.contextmanager
@@ -83,7 +83,7 @@ def read_lines(path: Path, *, what: str) -> Iterator[tuple[str, Any]]:
 def _json_line(line: str, *, where: str) -> Any:
     try:
         return json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise InputError(f"{where} is not JSON: {line.strip()[:80]!r}. {RESTORE}") from None
 
 

@@ -118,6 +118,8 @@ class _Text:
         while True:
             try:
                 value, end = _decode(self._text, self._at)
+            except RecursionError:
+                raise self.error("Nested too deeply") from None
             except json.JSONDecodeError as error:
                 cut = error.pos >= len(self._text) - _LOOKAHEAD or error.msg.startswith("Unterminated string")
                 if not (cut and self._more()):

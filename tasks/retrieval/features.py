@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from backbones.errors import InputError
+from backbones.files import reason
 
 KINDS = ("image", "text")
 ARRAYS = tuple(f"{kind}_{what}" for kind in KINDS for what in ("ids", "features"))
@@ -39,8 +39,9 @@ def stacked(predictions: Mapping[str, Mapping[str, Any]], ids: Sequence[str]) ->
 def _feature(record: Mapping[str, Any], name: str) -> np.ndarray:
     value = record.get("feature")
     try:
-        row = np.asarray(value, dtype=np.float32)
-    except (TypeError, ValueError):
+        whole = isinstance(value, np.ndarray) and value.dtype.kind != "f"  # of a file whose type was changed
+        row = np.empty(0) if whole else np.asarray(value, dtype=np.float32)
+    except (TypeError, ValueError, OverflowError):
         row = np.empty(0)
     if row.ndim != 1 or not row.size:
         raise InputError(
@@ -78,7 +79,8 @@ def _read_arrays(path: Path) -> dict[str, np.ndarray]:
         raise InputError(f"No predictions file at {path}.") from None
     except KeyError as error:
         raise InputError(f"{path} does not have all of its arrays {', '.join(ARRAYS)}: {error.args[0]}.") from None
-    except (ValueError, TypeError, OSError, EOFError, zipfile.BadZipFile) as error:
+    except Exception as error:  # whatever a damaged archive makes of itself
         raise InputError(
-            f"{path} is not an .npz file of plain arrays ({error}). Write it with numpy.savez, ids as numbers or text."
+            f"{path} is not an .npz file of plain arrays ({reason(error)}). Write it with numpy.savez, ids as "
+            "numbers or text."
         ) from error

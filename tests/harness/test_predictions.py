@@ -91,12 +91,66 @@ def test_exactly_once_names_missing_duplicate_and_unknown() -> None:
     assert "1 unknown: x" in text
 
 
-@pytest.mark.parametrize("line", ["{", '{"top": [1]}', "[]", '{"id": 3, "feature": {"array": [0, "<f4", [9]]}}'])
-def test_files_of_another_form_are_told_by_line(tmp_path: Path, line: str) -> None:
+DAMAGED = (
+    b"{", b'{"top": [1]}', b"[]", b"null", b'{"id": 3, "feature": {"array": [0, "<f4", [9]]}}', b'{"id": null}',
+    b'{"id": true}', b'{"id": "a", "score": NaN}', b'{"id": "a", "score": -Infinity}', b'{"id": "a", "id": "b"}',
+    b'{"id": "a", "top": [1], "top": [2]}', b'{"id": "\xff"}', b'{"id": "a", "x": ' + b"[" * 100_000,
+    b'{"id": "a", "x": ' + b"1" * 5000 + b"}",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("line", DAMAGED)
+def test_files_of_another_form_are_told_by_line(tmp_path: Path, line: bytes) -> None:
     path = tmp_path / "predictions.jsonl"
-    path.write_text(json.dumps({"id": 1}) + "\n" + line + "\n")
-    with pytest.raises(InputError, match="line 2 is not a record"):
+    path.write_bytes(b'{"id": 1}\n' + line + b"\n")
+    with pytest.raises(InputError, match=r"predictions\.jsonl, line 2 is not a record"):
         read(path)
+    parts = tmp_path / "val"
+    parts.mkdir()
+    (parts / "0-0.jsonl").write_bytes(path.read_bytes())
+    with pytest.raises(InputError, match=r"0-0\.jsonl.*Remove the folder that it is in"):
+        done(parts)
+        merge(parts, tmp_path / "val.jsonl", ["1", "3"])
+    assert parts.is_dir()
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        [-12, "<f4", [3]], [0, "<f4", [-3]], [0, "<f4", [1000]], [0.0, "<f4", [3]], [True, "<f4", [2]], [0, "|O", [1]],
+        [0, "<f4", 3], [0, "<M8[s]", [1]], [0, "<f4,<f4", [1]], [0, "<f4"], [0, 4, [3]], [0, "<f4", [1 << 70]],
+        [8, "<f4", [3]],
+    ],
+)  # fmt: skip
+def test_arrays_outside_their_file_of_other_types_or_overlapping_are_refused(tmp_path: Path, place: list) -> None:
+    write(tmp_path / "val", ["s1"])
+    merge(tmp_path / "val", tmp_path / "val.jsonl", ["s1"])
+    path = tmp_path / "val.jsonl"
+    record = json.loads(path.read_text())
+    assert record["feature"] == {"array": [0, "<f4", [3]]}  # and the map follows it at byte 12
+    record["feature"]["array"] = place
+    path.write_text(json.dumps(record) + "\n")
+    with pytest.raises(InputError, match=r"val\.jsonl"):
+        read(path)
+
+
+def test_numbers_that_are_not_finite_are_neither_written_nor_read(tmp_path: Path) -> None:
+    writer = PredictionWriter(tmp_path / "val", rank=0)
+    for value in (float("nan"), [1.0, float("inf")], np.array([1, np.nan], np.float32)):
+        with pytest.raises(InputError, match="prediction of s1 has a number that is not finite"):
+            writer.append([{"id": "s1", "score": value}])
+    with pytest.raises(InputError, match=r"sample 's\\udcff' is no UTF-8"):
+        writer.append([{"id": "s\udcff"}])
+    writer.append([{"id": "s1", "feature": np.ones(2, np.float32)}])
+    writer.close()
+    assert done(tmp_path / "val") == {"s1"}
+    merge(tmp_path / "val", tmp_path / "val.jsonl", ["s1"])
+    assert read(tmp_path / "val.jsonl")[0]["feature"].tolist() == [1, 1]
+    content = (tmp_path / "val.arrays").read_bytes()
+    (tmp_path / "val.arrays").write_bytes(np.array([1, np.inf], np.float32).tobytes())
+    assert len(content) == 8
+    with pytest.raises(InputError, match="not finite"):
+        read(tmp_path / "val.jsonl")
 
 
 def test_numbers_as_ids_are_texts(tmp_path: Path) -> None:

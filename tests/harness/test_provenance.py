@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
+from harness import stored_origin
 from harness.predictions import PredictionWriter
 from harness.provenance import predictions_sha256
-from harness.scoring import origin_of
 
 
 def write(folder: Path, value: float) -> Path:
@@ -51,5 +51,5 @@ def test_a_folder_beside_a_file_of_ours_is_not_of_its_origin(tmp_path: Path) -> 
     (tmp_path / "val").mkdir()
     (tmp_path / "val.jsonl").touch()
     (tmp_path / "val.json").write_text('{"backbone": "multiway_nano"}')
-    assert origin_of(tmp_path / "val.jsonl") == {"backbone": "multiway_nano"}
-    assert origin_of(tmp_path / "val") == {}
+    assert stored_origin.read(tmp_path / "val.jsonl") == {"backbone": "multiway_nano"}
+    assert stored_origin.read(tmp_path / "val") == {}

@@ -2,15 +2,18 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import errno
 import subprocess
 import sys
 import textwrap
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from leaderboards.rows import COLUMNS, SCHEMA, ResultRow, ResultsError, read, write
+from leaderboards.rows import COLUMNS, SCHEMA, ResultRow, ResultsError, read, require_readable, write
 from tests.support.rows import ROW, of_run
 
 
@@ -199,3 +202,87 @@ def test_a_failed_write_keeps_what_was_there(tmp_path: Path) -> None:
     assert "nothing that was in the file is lost" in done.stdout
     assert path.read_bytes() == before
     assert not path.with_name("results.csv.partial").exists()
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda content: content.replace(b"ImageNet-1K, 2012", b"Imag\xe9Net"), "UTF-8"),
+        (lambda content: content.replace(b"85.4,", b""), "row 1 has fewer cells"),
+        (lambda content: content + b"<<<<<<< HEAD\r\n", "row 2 has fewer cells"),
+        (lambda content: content.replace(b"85.4", b'"' + b"5" * 200_000), "field larger"),
+        (lambda content: content.replace(b"top1", b"top1\0"), "NUL"),
+        (lambda content: content + b"\0" * 99, "NUL"),
+        (lambda content: content.replace(b"task,dataset", b"task,task", 1), "no column dataset"),
+        (lambda content: content.replace(b"value,low", b"value,value,low", 1), "a column twice"),
+    ],
+)
+def test_a_file_that_was_damaged_by_hand_is_named_and_unchanged(
+    damage: Callable[[bytes], bytes], message: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "results.csv"
+    write(path, [ROW])
+    damaged = damage(path.read_bytes())
+    path.write_bytes(damaged)
+    for use in (require_readable, read):
+        with pytest.raises(ResultsError, match=rf"results\.csv.*{message}"):
+            use(path)
+    assert path.read_bytes() == damaged
+
+
+def test_a_row_that_was_cut_off_by_a_power_cut_is_no_row_and_loses_none(tmp_path: Path) -> None:
+    path = tmp_path / "results.csv"
+    write(path, [ROW, of_run("second")])
+    whole = path.read_bytes()
+    write(path, [of_run("third", note="a, b")])
+    added = len(path.read_bytes()) - len(whole)
+    for kept in (1, added // 2, added - 10):
+        path.write_bytes(path.read_bytes()[: len(whole) + kept])
+        assert [row.run_id for row in read(path)] == ["first", "second"]
+        write(path, [of_run("third", note="a, b")])
+        assert [row.run_id for row in read(path)] == ["first", "second", "third"]
+    path.write_bytes(path.read_bytes().rstrip())  # an editor that leaves the last line end out loses nothing
+    write(path, [of_run("fourth")])
+    assert [row.run_id for row in read(path)] == ["first", "second", "third", "fourth"]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"value": "high"}, {"value": float("nan")}, {"n": None}, {"n": 1.5}, {"seed": True}, {"note": "x" * 200_000},
+     {"backbone": None}, {"weights": "\udcff"}, {"low": float("inf")}],
+)  # fmt: skip
+def test_a_row_that_no_file_can_hold_is_not_written(changes: dict, tmp_path: Path) -> None:
+    path = tmp_path / "results.csv"
+    write(path, [ROW])
+    before = path.read_bytes()
+    with pytest.raises(ResultsError, match=f"column {next(iter(changes))} would hold"):
+        write(path, [of_run("second", **changes)])
+    assert path.read_bytes() == before
+
+
+def test_a_row_is_added_to_a_large_file_in_a_tenth_of_a_second(tmp_path: Path) -> None:
+    path = tmp_path / "results.csv"
+    text = dict.fromkeys(("libraries", "train_libraries", "predict_libraries"), "torch=2.11.0 " * 12)
+    write(path, [of_run("other", **text)])
+    header, line = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(header + b"".join(line.replace(b",other,", b",%012x," % number) for number in range(50_000)))
+    began = time.process_time()
+    write(path, [of_run("new", metric=name, **text) for name in ("top1", "top5")])
+    assert time.process_time() - began < 0.1
+    with path.open("rb") as file:
+        file.seek(-3000, 2)
+        assert file.read().count(b",new,") == 2
+
+
+@pytest.mark.parametrize("fault", [errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS])
+def test_without_locks_a_single_writer_works_and_is_told(
+    fault: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(fault, "no locks")
+
+    monkeypatch.setattr("backbones.files.fcntl.flock", refuse)
+    for name in ("one", "two"):
+        write(tmp_path / "results.csv", [of_run(name)])
+    assert len(read(tmp_path / "results.csv")) == 2
+    assert capsys.readouterr().err.count("has no locks, so only one process") == 1
