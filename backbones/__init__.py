@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from backbones import opencv
-from backbones.config import CONFIGS, MultiwayConfig, config, family
+from backbones.config import CHANGE, CONFIGS, MultiwayConfig, config, family
 from backbones.errors import InputError, UsageError
 
 if TYPE_CHECKING:
@@ -45,8 +45,9 @@ def names() -> list[str]:
 
 def bundled_tokenizer(name: str) -> Path | None:
     """The tokenizer that ships with a backbone; None for those whose tokenizer comes with their weights."""
-    path = Path(__file__).parent / f"{name}.spm"
-    return path if name in CONFIGS and path.is_file() else None
+    base = name.partition(CHANGE)[0]
+    path = Path(__file__).parent / f"{base}.spm"
+    return path if base in CONFIGS and path.is_file() else None
 
 
 def require(name: str) -> None:
@@ -73,7 +74,7 @@ def build(
     """A backbone by name, with weights when a file is given, else randomly initialised.
 
     Args:
-        name: one of `names()`, or `timm/<name>`.
+        name: one of `names()`, with fields changed by `+field=value` behind it, or `timm/<name>`.
         weights: .safetensors, or an official .pth.
         image_size: pixels; other than the named one, the position table gets that size (and loaded tables
             are interpolated to it).

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal, get_args, get_type_hints
 
 from backbones.errors import UsageError, unknown
 
 DENSE_PATCH = 16  # pixels of a patch from which the heads of detection and segmentation make strides of 4 to 64
+# Joins a name with fields that are changed: multiway_nano+experts=standard+attention=shared. They are those of the
+# network itself; the others follow from the recipe.
+CHANGE = "+"
+CHANGEABLE = ("dim", "layers", "heads", "ffn_dim", "attention", "experts", "sub_ln", "vl_layers")
 COARSEST_STRIDE = 32  # of the adapter and of the pyramids, before a detector's last subsampling
 
 
@@ -88,14 +93,42 @@ CONFIGS: dict[str, MultiwayConfig] = {
 
 
 def config(name: str) -> MultiwayConfig:
-    """The configuration of a named Multiway size.
+    """The configuration of a named Multiway size, with the fields changed that are named behind it.
 
     Raises:
-        UsageError: the name is unknown; the message has the nearest ones.
+        UsageError: the name or a field is unknown (the message has the nearest ones), or a value does not fit.
     """
-    if name not in CONFIGS:
-        raise unknown("backbone", name, CONFIGS, hint="Any timm model is 'timm/<name>' (vision-only tasks).")
-    return CONFIGS[name]
+    base, *changes = name.split(CHANGE)
+    if base not in CONFIGS:
+        raise unknown("backbone", base, CONFIGS, hint="Any timm model is 'timm/<name>' (vision-only tasks).")
+    return replace(CONFIGS[base], **dict(_field(change) for change in changes))
+
+
+def _field(change: str) -> tuple[str, Any]:
+    """The name and the value of a field from a text such as `layers=4`."""
+    name, _, text = change.partition("=")
+    if name not in CHANGEABLE:
+        raise unknown("backbone field", name, CHANGEABLE)
+    kind = get_type_hints(MultiwayConfig)[name]
+    if options := get_args(kind):
+        if text not in options:
+            raise unknown(f"value of {name}", text, options)
+        return name, text
+    if kind is bool and text in ("true", "false"):
+        return name, text == "true"
+    if kind is int and text.isdecimal() and (int(text) or name == "vl_layers"):
+        return name, int(text)
+    raise UsageError(f"Backbone field {name} is {'true or false' if kind is bool else 'a whole number'}, not '{text}'.")
+
+
+def with_fields(name: str, fields: Sequence[str]) -> str:
+    """The name of a backbone with fields changed, of texts such as `layers=4`, in alphabetical order.
+
+    A later text about a field takes the place of an earlier one, in the name too.
+    """
+    base, *before = name.split(CHANGE)
+    last = {change.partition("=")[0]: change for change in (*before, *fields)}
+    return CHANGE.join([base, *(last[key] for key in sorted(last))])
 
 
 def family(name: str) -> str:

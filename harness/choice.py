@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import backbones
+from backbones.config import CHANGE
 from backbones.errors import UsageError, unknown
 from tasks.adapter import TaskAdapter
 from tasks.recipe import Recipe
@@ -64,7 +65,7 @@ def _variant_notices(recipes: Mapping[str, Recipe], given: str, weights: Path | 
 
 def named_size(backbone: str) -> int | None:
     """Image size in pixels from the name of a Multiway backbone; None where the name has no size."""
-    found = re.search(r"_patch\d+_(\d+)$", backbone)
+    found = re.search(r"_patch\d+_(\d+)$", backbone.partition(CHANGE)[0])
     return int(found[1]) if found and not backbone.startswith(backbones.TIMM) else None
 
 
@@ -85,7 +86,7 @@ def agreed_size(backbone: str, recipe: Recipe, *, by_hand: bool, recipes: Mappin
     if by_hand or named == PRETRAINING_SIZE:
         whose = "--set image_size" if by_hand else f"recipe {recipe.name}"
         return (f"Images of {size} px, as {whose} says; the name {backbone} says {named} px",)
-    stem = backbone.removesuffix(str(named))
+    stem = backbone.partition(CHANGE)[0].removesuffix(str(named))
     fitting = next(name for name in (f"{stem}{size}", f"{stem}{PRETRAINING_SIZE}") if name in backbones.names())
     ways = [f"--backbone {fitting} to use the recipe's size", f"--set image_size={named} to use the backbone's"]
     ways += [f"--recipe {key}" for key, other in recipes.items() if other.image_size == named and _same(key, backbone)]

@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 
 from backbones.errors import InputError
+from harness import precision as precisions
 from tasks.recipe import Recipe
 
 
@@ -50,29 +51,13 @@ def computes_bf16(where: torch.device) -> bool:
 
 
 def precision(asked: str, where: torch.device) -> str:
-    """Precision of training on a device, 'bf16', 'fp16' or 'fp32', from a recipe's `precision`.
-
-    'auto' is bf16 where the device computes in it, else fp16 on a GPU (on V100 and T4 the only fast one) and fp32 on a
-    CPU.
-    """
-    if asked != "auto":
-        return asked
-    if computes_bf16(where):
-        return "bf16"
-    return "fp16" if where.type == "cuda" else "fp32"
+    """Precision of training on a device; see `harness.precision.training`."""
+    return precisions.training(asked, where.type, bf16=computes_bf16(where))
 
 
 def prediction_precision(recipe: Recipe, where: torch.device) -> str:
-    """Precision of a recipe's predictions on a device.
-
-    'auto' is the closest to float32 that costs little or nothing: fp16 on a GPU, which is as fast as bf16, eight times
-    finer, and used by official evaluations; fp32 on a CPU. bf16 changes a seventh of a nano model's captions, fp16 one
-    in fifty (`tests/benchmarks/precision.py`). Recipes whose predictions are not checked for float16 overflow have the
-    precision of training.
-    """
-    if recipe.precision != "auto" or not recipe.checks_overflow:
-        return precision(recipe.precision, where)
-    return "fp16" if where.type == "cuda" else "fp32"
+    """Precision of a recipe's predictions on a device; see `harness.precision.prediction`."""
+    return precisions.prediction(recipe, where.type, bf16=computes_bf16(where))
 
 
 HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}

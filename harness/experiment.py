@@ -221,8 +221,13 @@ def resolve(
     changes: Sequence[str] = (),
     split: str | Sequence[str] | None = None,
     limit: int | None = None,
+    weights_follow: bool = False,
 ) -> Resolved:
-    """Resolve what needs neither PyTorch nor the data; arguments and errors as of `plan`."""
+    """Resolve what needs neither PyTorch nor the data; arguments and errors as of `plan`.
+
+    Args:
+        weights_follow: there are no weights yet, but there will be.
+    """
     adapter = tasks.get(task)
     backbones.require(backbone)
     if adapter.needs_text and backbone.startswith(backbones.TIMM):
@@ -240,6 +245,8 @@ def resolve(
     folder = adapter.data_folder(Path(data))
     if weights is not None:
         require_weights(weights)
+    elif weights_follow:
+        pass
     elif altered.trains:
         notices += (f"No --weights: {backbone} is fine-tuned from random values, without pretraining",)
     else:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 from mmengine.model import BaseModel
@@ -31,12 +32,20 @@ from tasks.common.reading import parsed_once
 Read = Callable[[str], Sequence[Sample]]  # a split's name to its samples, read when first asked for
 
 
-def run(experiment: Experiment, *, results: Path, log: Sequence[str], show: int) -> list[ResultRow]:
+def run(
+    experiment: Experiment,
+    *,
+    results: Path,
+    log: Sequence[str] = (),
+    show: int = 0,
+    columns: Mapping[str, str] | None = None,
+) -> list[ResultRow]:
     """Fine-tune, predict and score; stages that are complete in the run's folder are skipped.
 
     Args:
         results: file that the rows are added to.
         log, show: see `harness.api.run`.
+        columns: of the rows, about the grid that the run belongs to.
     """
     adapter = experiment.adapter
     _announce(experiment)
@@ -66,7 +75,7 @@ def run(experiment: Experiment, *, results: Path, log: Sequence[str], show: int)
         weights = stages.fine_tune(read, weights_sha256=digests["weights_sha256"], log=log)
         stages.predict(weights)
         stages.show(count=show)
-        return stages.score(results, wholes)
+        return stages.score(results, wholes, columns or {})
 
 
 class _Whole(NamedTuple):
@@ -267,16 +276,20 @@ class _Stages:
                 folder = self.work.folder / "pictures" / (split if len(self.tests) > 1 else "")
                 pictures.write(self.experiment, test, self.targets[split], folder, count=count)
 
-    def score(self, results: Path, wholes: Mapping[str, _Whole]) -> list[ResultRow]:
-        """Score all splits whose truth is public, and add the rows to `results`."""
+    def score(
+        self, results: Path, wholes: Mapping[str, _Whole], columns: Mapping[str, str] = MappingProxyType({})
+    ) -> list[ResultRow]:
+        """Score all splits whose truth is public, and add the rows, with further columns, to `results`."""
         adapter = self.experiment.adapter
         public = [split for split in self.tests if adapter.split(split).labels]
         for split in self.tests:
             if split not in public:
                 note(f"No score: the truth of {split} is not public. `harness submit` writes the server's file.")
-        return distributed.decided(lambda: self._write_rows(public, results, wholes)) if public else []
+        return distributed.decided(lambda: self._write_rows(public, results, wholes, columns)) if public else []
 
-    def _write_rows(self, public: Sequence[str], results: Path, wholes: Mapping[str, _Whole]) -> list[ResultRow]:
+    def _write_rows(
+        self, public: Sequence[str], results: Path, wholes: Mapping[str, _Whole], columns: Mapping[str, str]
+    ) -> list[ResultRow]:
         experiment, scores = self.experiment, Scores()
         for split in public:
             scores += score_file(
@@ -288,13 +301,14 @@ class _Stages:
                 labels=experiment.context.labels,
                 **wholes[split]._asdict(),
             )
-        write_json(self.work.result, [asdict(row) for row in scores.rows])
+        rows = [replace(row, **columns) for row in scores.rows]
+        write_json(self.work.result, [asdict(row) for row in rows])
         replicates.write(self.work.replicates, scores.replicates)
         if scores.classes:
             class_rows.write(self.work.classes, scores.classes)
             note(f"Metrics of single classes: {self.work.classes}")
-        result_rows.write(results, scores.rows)
-        return scores.rows
+        result_rows.write(results, rows)
+        return rows
 
 
 def _is_predicted(target: Path) -> bool:

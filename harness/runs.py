@@ -17,6 +17,7 @@ from leaderboards.replicates import Replicates
 Key = tuple[str, str, str]  # task, split, metric
 # What two runs of one setting share; they differ in seed and in what follows from it.
 _SETTING = ("backbone", "weights_sha256", "recipe_sha256", "recipe_altered", "predict_fields", "train_data_sha256")
+_CELL = ("grid", "variant", *(name for name in _SETTING if name != "weights_sha256"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +37,9 @@ class Run:
         """Columns that runs of different seeds share; a file without rows is a setting of its own."""
         if not self.rows or self.rows[0].get("seed") is None:
             return (str(self.path),)
-        return tuple(self.rows[0].get(name) for name in _SETTING)
+        # A row of a grid has weights of its own for each seed, pretrained with that seed.
+        names = _CELL if self.rows[0].get("grid") else _SETTING
+        return tuple(self.rows[0].get(name) for name in names)
 
     def width(self, key: Key) -> float:
         """Width of the interval of a metric, 0 where no row says it."""

@@ -32,6 +32,10 @@ def fine_tuned(folder: Path) -> Path:
     return folder / CHECKPOINTS / FINAL
 
 
+class BusyError(InputError):
+    """A run folder in which another process works."""
+
+
 @dataclass(frozen=True)
 class WorkDir:
     """An opened run folder."""
@@ -104,7 +108,7 @@ def _locked(
         if not lock(file, wait=False):
             note(f"{folder}: this file system has no locks. Start no second run there while this one works.")
     except BlockingIOError:
-        raise InputError(f"Another run works in {folder}. Wait for it, or give another --name or --out.") from None
+        raise BusyError(f"Another run works in {folder}. Wait for it, or give another --name or --out.") from None
     except OSError as error:
         raise InputError(
             f"The output folder {folder} cannot be locked ({error.strerror}). Give an --out on another file system."

@@ -70,16 +70,20 @@ def _own_rows(
 
 
 def labels(frame: pd.DataFrame) -> pd.Series:
-    """A name for each row's model: its weights, or else its backbone, with seed and size."""
-    names = ["released", "weights", "backbone", "seed", "resolution", "server"]
+    """A name for each row's model: its row of a grid, its weights, or else its backbone, with seed and size."""
+    names = ["grid", "variant", "released", "weights", "backbone", "seed", "resolution", "server"]
     keys = comparable.tuples(frame[names].astype(object).fillna(""), names)
     known = {key: _label(*map(str, key)) for key in set(keys)}
     return pd.Series([known[key] for key in keys], index=frame.index, dtype=str)
 
 
-def _label(released: str, weights: str, backbone: str, seed: str, resolution: str, server: str) -> str:
+def _label(
+    grid: str, variant: str, released: str, weights: str, backbone: str, seed: str, resolution: str, server: str
+) -> str:
     stem = released or weights.rpartition(".")[0] or weights
     parts = [f"{backbone} from {stem}" if backbone and stem and stem != backbone else backbone or stem or "unnamed"]
+    if grid:
+        parts = [f"{grid}: {variant}", backbone]
     parts += [f"{resolution} px"] if resolution else []
     parts += [f"seed {seed}"] if seed else []
     parts += [f"scored by {server}"] if server else []

@@ -18,6 +18,7 @@ COLUMNS = (
     "task", "dataset", "split", "subset", "metric", "unit", "value", "low", "high", "n", "backbone", "weights",
     "weights_sha256", "released", "trained_on", "parameters", "resolution", "recipe", "recipe_altered",
     "predict_altered", "seed", "data_sha256", "metric_version", "server", "receipt", "leak", "started", "run_id",
+    "grid", "variant",
 )  # fmt: skip
 
 

@@ -136,13 +136,15 @@ def _seeds(one: Mapping[str, float], other: Mapping[str, float]) -> Seeds | None
     """The spread over seeds: of paired differences where both sides have the same seeds, else Welch's."""
     if min(len(one), len(other)) < 2:
         return None
-    from scipy import stats  # seconds to import, and most comparisons have one seed
-
     tail = (1 + LEVEL) / 2
     if one.keys() == other.keys():
+        from scipy.special import stdtrit  # Student's quantile; scipy.stats takes seconds to import
+
         points = np.array([one[seed] - other[seed] for seed in one])
-        half = stats.t.ppf(tail, len(points) - 1) * points.std(ddof=1) / np.sqrt(len(points))
+        half = stdtrit(len(points) - 1, tail) * points.std(ddof=1) / np.sqrt(len(points))
         return Seeds(points=tuple(points.tolist()), low=float(points.mean() - half), high=float(points.mean() + half))
+    from scipy import stats
+
     left, right = np.array(list(one.values())), np.array(list(other.values()))
     found = stats.ttest_ind(left, right, equal_var=False).confidence_interval(LEVEL)
     return Seeds(points=(), low=float(found.low), high=float(found.high))

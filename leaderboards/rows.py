@@ -28,7 +28,8 @@ from leaderboards.spreadsheet import neutral, restored
 # 4: dataset has a benchmark's name only where the samples are its own; subset.
 # 5: trained_on, leak, server and receipt; values of test servers have no interval.
 # 6: predictions_checked.
-SCHEMA = 6
+# 7: grid, variant, cell and code_change.
+SCHEMA = 7
 LONGEST = 100_000  # characters of a cell; readers of CSV files have limits of their own
 UNNAMED = "unnamed, in the layout of "  # `dataset` of data in a benchmark's layout that nobody has named begins so
 
@@ -116,6 +117,10 @@ class ResultRow:
     peak_memory: int | None = _column("bytes of prediction: GPU memory on a GPU, else resident memory", default=None)
     started: str = _column("UTC time at which the run began, ISO 8601")
     run_id: str = _column("random name of the run; rows of one run share it")
+    grid: str = _column("grid of ablations that the run is a cell of", default="")
+    variant: str = _column("row of the grid", default="")
+    cell: str = _column("sha256 of the cell's identity: everything that decides its number, as JSON", default="")
+    code_change: str = _column("why a cell of other code counts, as the user says", default="")
     note: str = _column("why there is no value, and how to get one", default="")
     schema: int = _column("version of these columns and of their meaning", default=SCHEMA)
 

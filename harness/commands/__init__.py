@@ -1,6 +1,7 @@
 """One file per subcommand: HELP, add_arguments(parser) and run(args) -> CommandOutput."""
 
 from harness.commands import (
+    ablate,
     check,
     compare,
     doctor,
@@ -34,6 +35,7 @@ COMMANDS = (
     table,
     compare,
     reproduce,
+    ablate,
     export,
     report,
 )

@@ -9,11 +9,13 @@ from harness.output import CommandOutput, table
 if TYPE_CHECKING:
     from rich.console import Console
 
-HELP = "list tasks, backbones, recipes or tables"
+HELP = "list tasks, backbones, recipes, tables or grids"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("what", nargs="?", choices=("tasks", "backbones", "recipes", "tables"), default="tasks")
+    parser.add_argument(
+        "what", nargs="?", choices=("tasks", "backbones", "recipes", "tables", "grids"), default="tasks"
+    )
     parser.add_argument("task", nargs="?", metavar="TASK", help="whose recipes; those of every task when not given")
 
 
@@ -24,7 +26,7 @@ def run(args: argparse.Namespace) -> CommandOutput:
         return _recipes(args.task)
     if args.task is not None:
         raise UsageError(f"`harness list {args.what}` has no TASK. Recipes of one: harness list recipes {args.task}.")
-    return {"backbones": _backbones, "tables": _tables, "tasks": _tasks}[args.what]()
+    return {"backbones": _backbones, "tables": _tables, "grids": _grids, "tasks": _tasks}[args.what]()
 
 
 def _tasks() -> CommandOutput:
@@ -137,4 +139,28 @@ def _tables() -> CommandOutput:
     data = [
         {"name": spec.name, "title": spec.title, "published": count} for spec, count in zip(specs, counts, strict=True)
     ]
+    return CommandOutput(data, show)
+
+
+def _grids() -> CommandOutput:
+    from leaderboards import grids
+
+    loaded = [grids.load(name) for name in grids.names()]
+    data = [
+        {
+            "name": grid.name,
+            "title": grid.title,
+            "rows": [row.name for row in grid.run_rows],
+            "columns": [column.name for column in grid.columns],
+            "seeds": list(grid.seeds),
+        }
+        for grid in loaded
+    ]
+    rows = [(own["name"], own["title"], ", ".join(own["rows"]), ", ".join(own["columns"])) for own in data]
+    drawn = table("Grids", ("name", "title", "rows", "columns"), rows)
+
+    def show(console: Console) -> None:
+        drawn(console)
+        console.print(f"`harness ablate FILE` takes one of your own; these are in {grids.FOLDER}.", markup=False)
+
     return CommandOutput(data, show)

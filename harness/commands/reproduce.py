@@ -33,6 +33,7 @@ def run(args: argparse.Namespace) -> CommandOutput:
 
     from harness import reproduce
     from harness.benchmarks import facts
+    from harness.durations import duration
     from harness.progress import note
 
     rows = _numbers(args)
@@ -45,7 +46,7 @@ def run(args: argparse.Namespace) -> CommandOutput:
     for job in jobs:
         numbers = ", ".join(f"{row.split} {row.metric}" for row in job.published)
         memory = f", {job.memory / 2**30:.1f} GiB" if job.memory else ""
-        note(f"{job.task} with {job.weights.name} ({numbers}): about {_duration(job.seconds or 0)}{memory}")
+        note(f"{job.task} with {job.weights.name} ({numbers}): about {duration(job.seconds or 0)}{memory}")
     if args.plan:
         return CommandOutput(_plan_data(plan.refused, jobs), lambda console: None)
     failed = [verdict for job in jobs for verdict in reproduce.run(job, data=data, out=out, dataset=args.dataset)]
@@ -101,12 +102,6 @@ def _with_server(verdict: Verdict, entered: list[dict[str, Any]], known: Benchma
 def _place(verdict: Verdict) -> str:
     row = verdict.published
     return f"{row.name} {row.task} {row.split} {row.metric}"
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def _plan_data(refused: Any, jobs: Any) -> dict[str, Any]:

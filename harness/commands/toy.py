@@ -20,25 +20,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> CommandOutput:
     from harness.progress import track
+    from harness.toy_sets import sets
     from tasks import toy
 
-    folders = toy.write(args.root, tasks=_sets(args.sets) or toy.FOLDERS, seed=args.seed, progress=track)
+    folders = toy.write(args.root, tasks=sets(args.sets) or toy.FOLDERS, seed=args.seed, progress=track)
     written = {name: str(path) for name, path in folders.items()}
     return CommandOutput(written, table("Toy data", ("data set", "folder"), list(written.items())))
-
-
-def _sets(names: list[str]) -> list[str]:
-    """The toy data sets of these names, of sets or of tasks; a task needs the folder that it trains on too."""
-    from backbones.errors import unknown
-    from tasks import registry, toy
-
-    found: list[str] = []
-    for name in names:
-        if name in registry.BUILT_IN:
-            own = [key for key, form in toy.FOLDERS.items() if registry.get(name).folder == form.FOLDER]
-            found += [*own, *(["coco"] if name == "nocaps" else [])]
-        elif name in toy.FOLDERS:
-            found.append(name)
-        else:
-            raise unknown("toy data set", name, {*toy.FOLDERS, *registry.BUILT_IN})
-    return list(dict.fromkeys(found))

@@ -1,0 +1,227 @@
+"""Bounded queue of local processes: one job for each GPU, or so many on the CPU, in the order that they need."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from multiprocessing.connection import wait
+from typing import NamedTuple
+
+from backbones.errors import UsageError
+from harness.grids import store, worker
+from harness.grids.jobs import Job
+from harness.grids.store import Found
+from harness.hardware import Hardware
+
+GRACE = 20.0  # seconds between the signal to stop and the one that ends
+BLOCKED = "its pretraining failed: "
+LOOK_EVERY = 0.5  # seconds between two looks at time limits
+
+
+class Slot(NamedTuple):
+    """A part of the machine. gpu: as CUDA_VISIBLE_DEVICES calls it; None on a CPU."""
+
+    gpu: str | None
+    cores: tuple[int, ...]
+
+
+def slots(machine: Hardware, jobs: int | None) -> list[Slot]:
+    """The parts of the machine that jobs run on: its GPUs, or on a CPU `jobs` shares of the cores (by default one).
+
+    Raises:
+        UsageError: more jobs than there are GPUs or cores, or less than one.
+    """
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
+    most = len(machine.gpus) or len(cores)
+    count = jobs if jobs is not None else len(machine.gpus) or 1
+    if not 1 <= count <= most:
+        what = f"{most} GPU(s)" if machine.gpus else f"{most} core(s)"
+        raise UsageError(f"--jobs is a number from 1 to {most}, since there are {what} here, not {count}.")
+    shares = [tuple(cores[at * len(cores) // count : (at + 1) * len(cores) // count]) for at in range(count)]
+    # More GPUs than cores share the cores.
+    shares = [share or tuple(cores) for share in shares]
+    gpus = machine.gpus or (None,) * count
+    return [Slot(gpu, share) for gpu, share in zip(gpus, shares, strict=False)]
+
+
+@dataclass
+class _Running:
+    job: Job
+    process: multiprocessing.process.BaseProcess
+    slot: Slot
+    begun: float
+    stopped: float | None = None  # when it was told to stop
+
+    @property
+    def overdue(self) -> bool:
+        return bool(self.job.minutes) and time.monotonic() - self.begun > 60 * self.job.minutes
+
+
+class Ended(NamedTuple):
+    """A job that ended: as it is on disk, and how many are running and waiting."""
+
+    found: Found
+    running: int
+    waiting: int
+
+
+def run(
+    jobs: Sequence[Job], places: Sequence[Slot], *, done: set[str], failed: Mapping[str, str] | None = None
+) -> Iterator[Ended]:
+    """Run jobs, each as soon as what it needs is done and a slot is free; yields each when it has ended.
+
+    A job whose stage failed is yielded as blocked. On an interruption every process is told to stop, and ended where it
+    does not.
+
+    Args:
+        done: keys of jobs that are done; those that end well are added.
+        failed: keys of jobs that failed before and are not run again, with their reasons.
+    """
+    queue = _Queue(list(jobs), list(places), done, dict(failed or {}))
+    with _terminated_as_interrupted(), queue:
+        yield from queue.ended()
+
+
+class _Queue:
+    def __init__(self, waiting: list[Job], free: list[Slot], done: set[str], failed: dict[str, str]) -> None:
+        self._context = multiprocessing.get_context("forkserver")
+        self._context.set_forkserver_preload(worker.PRELOADED)
+        self._waiting, self._free, self._done = waiting, free, done
+        self._failed = failed
+        self._running: list[_Running] = []
+
+    def __enter__(self) -> _Queue:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for each in self._running:
+            _stop(each)
+        deadline = time.monotonic() + GRACE
+        for each in self._running:
+            each.process.join(max(0.0, deadline - time.monotonic()))
+            _kill(each)
+
+    def ended(self) -> Iterator[Ended]:
+        while self._waiting or self._running:
+            for found in self._blocked():
+                yield self._told(found)
+            self._start()
+            if self._running:
+                wait([each.process.sentinel for each in self._running], timeout=LOOK_EVERY)
+            for found in self._collect():
+                yield self._told(found)
+
+    def _told(self, found: Found) -> Ended:
+        return Ended(found, len(self._running), len(self._waiting))
+
+    def _blocked(self) -> Iterator[Found]:
+        """Jobs that wait for a stage that failed, or that is not in the queue."""
+        coming = {job.key for job in self._waiting} | {each.job.key for each in self._running}
+        for job in list(self._waiting):
+            reasons = [self._failed.get(key, "it was not run") for key in job.needs if key not in self._done | coming]
+            if reasons:
+                self._waiting.remove(job)
+                self._failed[job.key] = reasons[0]
+                yield Found(job=job, state="blocked", reason=f"{BLOCKED}{reasons[0].removeprefix(BLOCKED)}")
+
+    def _start(self) -> None:
+        for job in list(self._waiting):
+            if self._free and self._done.issuperset(job.needs):
+                self._waiting.remove(job)
+                slot = self._free.pop(0)
+                call = (job.specification(), str(job.path / store.LOG), slot.gpu, slot.cores)
+                process = self._context.Process(target=worker.work, args=call, daemon=False)
+                process.start()
+                self._running.append(_Running(job, process, slot, time.monotonic()))
+
+    def _collect(self) -> Iterator[Found]:
+        for each in list(self._running):
+            if each.process.is_alive():
+                if each.overdue and each.stopped is None:
+                    each.stopped = time.monotonic()
+                    _stop(each)
+                elif each.stopped is not None and time.monotonic() - each.stopped > GRACE:
+                    _kill(each)
+                continue
+            each.process.join()
+            self._running.remove(each)
+            self._free.append(each.slot)
+            found = _outcome(each)
+            if found.state == "done":
+                self._done.add(each.job.key)
+            else:
+                self._failed[each.job.key] = found.reason
+            yield found
+
+
+def _outcome(each: _Running) -> Found:
+    """A job after its process has ended; the reason of a failure that the process could not write is written here."""
+    job, status = each.job, each.process.exitcode
+    found = store.look(job)
+    if found.state == "done":
+        return found
+    if status == worker.BUSY:
+        return Found(job=job, state="unfinished", reason="another process works in its folder")
+    reason = found.reason
+    if each.stopped is not None:
+        reason = (
+            f"it took longer than the {job.minutes:g} minutes of the grid's budget. Raise minutes in [budget], or "
+            "shorten the training; with --retry-failed it goes on from its newest checkpoint."
+        )
+    elif status is not None and status < 0:
+        reason = f"its process was ended by {_signal_name(-status)}{_out_of_memory(-status)}."
+    if reason != found.reason or not reason:
+        reason = reason or f"its process ended with status {status}; see {job.path / store.LOG}."
+        store.fail(job, reason)
+    return Found(job=job, state="failed", reason=reason)
+
+
+def _signal_name(number: int) -> str:
+    with suppress(ValueError):
+        return signal.Signals(number).name
+    return f"signal {number}"
+
+
+def _out_of_memory(number: int) -> str:
+    return ", which is often the system running out of memory" if number == signal.SIGKILL else ""
+
+
+def _stop(each: _Running) -> None:
+    """Interrupt a job as Ctrl-C does."""
+    _signal(each, signal.SIGINT)
+
+
+def _kill(each: _Running) -> None:
+    """End what is left of a job, its loader processes too."""
+    _signal(each, signal.SIGKILL)
+    each.process.join()
+
+
+def _signal(each: _Running, number: int) -> None:
+    if each.process.pid is None:
+        return
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(each.process.pid, number)
+        return
+    with suppress(ProcessLookupError):  # it has no group of its own yet
+        if each.process.is_alive():
+            os.kill(each.process.pid, number)
+
+
+@contextmanager
+def _terminated_as_interrupted() -> Iterator[None]:
+    """Take a SIGTERM, such as a batch system's, for a Ctrl-C."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before: Callable | int | None = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
