@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from backbones.attention import attend
 from backbones.config import MultiwayConfig
-from backbones.multiway import IMAGE, Layer, Multiway
+from backbones.layer import IMAGE, Layer
+from backbones.multiway import Multiway
 from backbones.positions import resize_relative_table
 
 MAX_BIAS_ELEMENTS = 1 << 26  # attention scores whose bias is made at once: 256 MiB in float32

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -27,13 +27,24 @@ from harness.loading import Unbroken, seed_everything
 from harness.optim import ScaledOptimizer, adamw
 from harness.passes import backward_by_parts, backward_on_all
 from harness.progress import bar, note
-from harness.validation import Validation
 from harness.workdir import CHECKPOINT
 from tasks.common.step_loss import StepLoss
 from tasks.recipe import Recipe
 
 LOG_EVERY = 20  # optimizer steps
 NOTABLE_WAIT = 0.1  # share of the time that a training waits for data
+
+
+class StepHook(Protocol):
+    """Looks at the model between optimizer steps, in every process; it changes neither weights nor random numbers."""
+
+    seconds: float  # spent in it, which do not count as training
+
+    def due(self, step: int, *, steps_per_epoch: int, last: int) -> bool:
+        """Decide whether it is called after `step` of `last` steps."""
+
+    def __call__(self, model: BaseModel, *, step: int, epoch: float) -> Mapping[str, float]:
+        """Look at the model as it would be saved; returns scalars for the log by name."""
 
 
 def train(
@@ -47,7 +58,7 @@ def train(
     seed: int,
     log: Sequence[str],
     title: str = "fine-tune",
-    validation: Validation | None = None,
+    hooks: Sequence[StepHook] = (),
     run: str = "",
 ) -> dict[str, Any]:
     """Train a model in place, going on from `last.pth` in `folder` when it is there.
@@ -62,9 +73,9 @@ def train(
         recipe: of its fields those of the optimizer, `batch_size`, `micro_batch`, `clip_grad`, `ema_decay`,
             `precision` and `split_alters` count.
         rates: learning rate of each optimizer step.
-        steps_per_epoch: interval of the checkpoints, and the unit of `validation`.
+        steps_per_epoch: interval of the checkpoints, and of the epochs that `hooks` are told.
         log: "tensorboard" and "wandb" for these besides the local log file.
-        validation: scores during the training, as often as the recipe says.
+        hooks: called after the steps that they ask for.
         run: random name of the run, whose checkpoint alone is resumed.
 
     Returns:
@@ -86,8 +97,7 @@ def train(
     spent, recent = 0.0, []  # seconds in steps, the wait for data included; values of the steps since the last log
 
     def seconds() -> float:
-        validating = validation.seconds if validation else 0.0
-        return before.seconds + time.monotonic() - started - validating
+        return before.seconds + time.monotonic() - started - sum(hook.seconds for hook in hooks)
 
     with (
         bar(title, steps, done=before.step) as shown,
@@ -109,9 +119,9 @@ def train(
             if done % LOG_EVERY == 0 or done == steps:
                 write(_means(recent) | {"lr": rate, "data_wait": batches.waited / spent}, done)
                 recent.clear()
-            if validation and validation.due(done, steps_per_epoch=steps_per_epoch, last=steps):
-                rows = validation(state.result, step=done, epoch=done / steps_per_epoch)
-                write({f"{row.split}/{row.metric}": row.value for row in rows if row.value is not None}, done)
+            for hook in hooks:
+                if hook.due(done, steps_per_epoch=steps_per_epoch, last=steps):
+                    write(hook(state.result, step=done, epoch=done / steps_per_epoch), done)
             if checkpoint.due(done, every=steps_per_epoch, saved=saved) and distributed.rank() == 0:
                 progress = Progress(step=done, seconds=seconds(), processes=distributed.world_size(), run=run)
                 checkpoint.save(last, state, progress)

@@ -129,7 +129,7 @@ def _train(
         seed=stage.seed,
         log=log,
         columns=columns,
-        validation=watched,
+        hooks=[watched],
         run=run,
     )
 

@@ -6,7 +6,6 @@ import csv
 import io
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from torch import nn
@@ -23,17 +22,8 @@ ROWS_A_TRAINING = 200
 Figures = Callable[[nn.Module], Mapping[str, float]]
 
 
-@dataclass(frozen=True)
-class _Value:
-    """A figure as the training's own logs (TensorBoard) take it."""
-
-    split: str
-    metric: str
-    value: float
-
-
 class PretrainingLog:
-    """Takes the place of a training's validation: it is asked after each step, and never changes a weight.
+    """Hook of the training loop that writes a row of figures at regular steps.
 
     Args:
         folder: of the run; `figures.csv` has a row for each time, each step's once, interrupted or not.
@@ -42,7 +32,7 @@ class PretrainingLog:
         flops_per_step: see `peak.step_flops`, over all processes.
     """
 
-    seconds = 0.0  # that are no training: none worth counting
+    seconds = 0.0  # too few to be counted
 
     def __init__(self, folder: Path, figures: Figures, *, samples_per_step: int, flops_per_step: float) -> None:
         self._path = folder / ROWS
@@ -57,12 +47,12 @@ class PretrainingLog:
             self._since = (step, time.monotonic())
         return step == last or step % max(1, last // ROWS_A_TRAINING) == 0
 
-    def __call__(self, model: nn.Module, *, step: int, epoch: float) -> list[_Value]:
-        """Write a row; returns its figures."""
+    def __call__(self, model: nn.Module, *, step: int, epoch: float) -> dict[str, float]:
+        """Write a row; returns its figures under the names of the training's own logs."""
         figures = dict(self._figures(model))
         row = {"step": step, "epoch": round(epoch, 4), **self._speed(step), **figures}
         distributed.decided(lambda: self._add(row))
-        return [_Value("pretraining", name, value) for name, value in figures.items()]
+        return {f"pretraining/{name}": value for name, value in figures.items()}
 
     def _speed(self, step: int) -> dict[str, float | str | None]:
         """Throughput since the row before, validation and checkpoints included; None in the first row."""

@@ -18,7 +18,7 @@ from harness import distributed, provenance
 from harness.batch import accumulation, require_enough
 from harness.cores import loader_workers
 from harness.loading import TrainBatches, train_loader
-from harness.loop import train
+from harness.loop import StepHook, train
 from harness.optim import recipe_schedule
 from harness.progress import note
 from harness.validation import Validation
@@ -36,6 +36,7 @@ def fine_tune(
     log: Sequence[str],
     columns: Mapping[str, Any] | None = None,
     validation: Validation | None = None,
+    hooks: Sequence[StepHook] = (),
     run: str = "",
 ) -> Path:
     """Train until the recipe's end, going on from `folder/last.pth` when it is there; returns the weights' path.
@@ -47,6 +48,7 @@ def fine_tune(
         log: "tensorboard" and "wandb" for these besides the local log file.
         columns: columns about the training for rows made with the weights, besides those known here.
         validation: scores during the training, as often as the recipe says.
+        hooks: called after the steps that they ask for, after the validation.
         run: random name of the run, whose checkpoint alone is resumed.
 
     Raises:
@@ -84,7 +86,7 @@ def fine_tune(
         folder=folder,
         seed=seed,
         log=log,
-        validation=validation,
+        hooks=(*([validation] if validation else ()), *hooks),
         run=run,
     )
     gc.collect()  # the optimizer's memory, and the threads of gradient averaging

@@ -93,8 +93,8 @@ class Validation:
         every = self._recipe.validate * (1 if self._recipe.steps else steps_per_epoch)
         return step % every == 0 or step == last
 
-    def __call__(self, model: BaseModel, *, step: int, epoch: float) -> list[ValidationRow]:
-        """Predict and score with the model as it is; every process has to call.
+    def __call__(self, model: BaseModel, *, step: int, epoch: float) -> dict[str, float]:
+        """Predict and score with the model as it is; returns `<split>/<metric>` values. Every process has to call.
 
         Raises:
             InputError: a metric to choose by that cannot be computed here, or no space.
@@ -107,7 +107,7 @@ class Validation:
             predict(model, self._items, self._samples, self._recipe, target=target, title=None)
             rows = distributed.decided(lambda: self._score(target, model, before, step=step, epoch=epoch))
         self.seconds += time.monotonic() - began
-        return rows
+        return {f"{row.split}/{row.metric}": row.value for row in rows if row.value is not None}
 
     def _score(
         self, target: Path, model: BaseModel, before: Sequence[ValidationRow], *, step: int, epoch: float

@@ -14,7 +14,7 @@ from mmengine.model import BaseModel
 from torch import Tensor, nn
 
 from backbones.config import MultiwayConfig
-from backbones.multiway import IMAGE, Layer
+from backbones.layer import IMAGE, Layer
 from backbones.positions import PositionTable
 from tasks.common.step_loss import summed
 from tasks.pretraining.codebook import Codebook
