@@ -18,7 +18,8 @@ def accumulation(recipe: Recipe, *, processes: int) -> int:
     """
     at_once = recipe.micro_batch * processes
     if recipe.batch_size % at_once:
-        fitting = [size for size in range(1, recipe.micro_batch + 1) if recipe.batch_size % (size * processes) == 0]
+        largest = min(recipe.micro_batch, recipe.batch_size // processes)
+        fitting = [size for size in range(1, largest + 1) if recipe.batch_size % (size * processes) == 0]
         options = _options({"micro_batch": fitting[-1]}) if fitting else ()
         advice = f"Use {' '.join(options)}." if fitting else "Change the number of processes."
         raise UsageError(

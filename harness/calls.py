@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from backbones.errors import InputError, UsageError
 from harness import logs
-from harness.experiment import resolve
+from harness.experiment import require_name, require_seed, resolve
 from tasks import registry
 
 T = TypeVar("T")
@@ -27,6 +27,8 @@ def require(names: Sequence[str], *, log: Sequence[str] = (), show: int = 0, **o
         InputError: what `plan` raises, of all tasks that are refused; a logger that is not installed.
         UsageError: pictures of tasks that have none.
     """
+    require_name(options.get("name"))
+    require_seed(options.get("seed", 0))
     for_each(names, lambda name: resolve(name, **{key: options[key] for key in RESOLVED if key in options}))
     logs.require(log)
     _require_pictures(names, count=show)

@@ -6,11 +6,13 @@ import argparse
 import contextlib
 import json
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Sequence
+from typing import Any
 
-from harness import cpu_runtime
+from harness import cpu_runtime, signals
 from harness.commands import COMMANDS
 from harness.messages import error_text
 from harness.output import CommandOutput
@@ -28,19 +30,49 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with contextlib.redirect_stdout(sys.stderr):
             answer = args.run(args)
     except KeyboardInterrupt:
-        return _fail(args, "Interrupted. The same command goes on where it stopped.", 130)
+        return _stopped(args)
+    except SystemExit as error:
+        return _fail(args, f"Something that is no part of this program ended it ({error}): a task of your own?", 1)
     except Exception as error:
+        if signals.received():  # a library made something else of the interruption
+            return _stopped(args)
         return _fail(args, error_text(error, args), getattr(error, "exit_code", 1))
     finally:
         _leave_processes()
-    _print(answer, as_json=args.json)
+    return _answered(answer, args)
+
+
+def _stopped(args: argparse.Namespace) -> int:
+    number = signals.received() or signal.SIGINT
+    return _fail(args, signals.text(number), 128 + number)
+
+
+def _answered(answer: CommandOutput, args: argparse.Namespace) -> int:
+    """Print the answer; returns the exit status, 1 where the answer cannot be printed."""
+    try:
+        _print(answer, as_json=args.json)
+        sys.stdout.flush()
+    except OSError as error:
+        # Python flushes once more at its end, and would fail again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):  # whoever reads has seen enough
+            print(
+                f"harness: The answer cannot be printed ({error.strerror}). All work is done; run the same command "
+                "again to see it.",
+                file=sys.stderr,
+            )
+        return 1
     return 0 if answer.ok else 1
 
 
 def entry() -> None:
     """The process behind the `harness` command."""
+    _require_streams()
+    signals.install()
     cpu_runtime.prepare()
     status = main()
+    if number := signals.received():  # nothing that is still running is waited for
+        signals.end(number, told=False)
     if os.environ.get("WORLD_SIZE", "1") != "1":
         # PyTorch's communication threads may outlive the group and abort Python's own shutdown, after all work is
         # done: torchrun would report a failure.
@@ -78,13 +110,34 @@ class _Version(argparse.Action):
         parser.exit()
 
 
+def _require_streams() -> None:
+    """Print nowhere where an output is closed, and in escapes where it has no letter for a character."""
+    for number, name in ((1, "stdout"), (2, "stderr")):
+        stream = getattr(sys, name)
+        if stream is None:
+            stream = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123  open until the end
+            setattr(sys, name, stream)
+            setattr(sys, f"__{name}__", stream)
+            if stream.fileno() != number:  # or the next file that is opened would be printed to
+                os.dup2(stream.fileno(), number)
+        stream.reconfigure(errors="backslashreplace")
+
+
 def _fail(args: argparse.Namespace, text: str, status: int) -> int:
     if args.debug:
         traceback.print_exc()
-    print(f"harness: {text}", file=sys.stderr)
+    with contextlib.suppress(OSError):  # there may be nobody to tell
+        print(f"harness: {text}", file=sys.stderr, flush=True)
     if args.json:
-        print(json.dumps({"error": text}, ensure_ascii=False))
+        with contextlib.suppress(OSError):
+            print(_json({"error": text}), flush=True)
     return status
+
+
+def _json(data: Any, **options: Any) -> str:
+    """JSON in the characters that standard output has."""
+    unicode = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
+    return json.dumps(data, ensure_ascii=not unicode, **options)
 
 
 def _leave_processes() -> None:
@@ -97,7 +150,7 @@ def _print(answer: CommandOutput, *, as_json: bool) -> None:
     if os.environ.get("RANK", "0") != "0":  # torchrun's other processes have the same answer
         return
     if as_json:
-        print(json.dumps(answer.data, indent=1, ensure_ascii=False))
+        print(_json(answer.data, indent=1))
         return
     from rich.console import Console
 

@@ -6,6 +6,7 @@ import contextlib
 import datetime
 import os
 import sys
+import threading
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -14,10 +15,12 @@ from types import ModuleType
 from typing import Any, TypeVar
 
 from backbones.errors import InputError
+from backbones.files import reason
 
 T = TypeVar("T")
 
 TIMEOUT = datetime.timedelta(hours=2)  # one process may decode or merge for long while the others wait
+TOLD_AFTER = 5.0  # seconds that a process waits for the others before it says so
 VISIBLE_WITHIN = 120.0  # seconds; network file systems remember for up to a minute that there was no file
 
 
@@ -44,7 +47,20 @@ def start() -> None:
     os.environ.setdefault("MKL_NUM_THREADS", os.environ.get("OMP_NUM_THREADS", "1"))
     if torch.cuda.is_available():
         torch.cuda.set_device(device())
-    torch.distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo", timeout=TIMEOUT)
+    place = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
+    who = f"Process {os.environ.get('RANK')} of {os.environ['WORLD_SIZE']}"
+    waits = threading.Timer(TOLD_AFTER, lambda: print(f"{who} waits for the others at {place}.", file=sys.stderr))
+    waits.daemon = True
+    waits.start()
+    try:
+        torch.distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo", timeout=TIMEOUT)
+    except (RuntimeError, ValueError) as error:
+        raise InputError(
+            f"{who} cannot join the others at {place} ({reason(error)}). Start all of them with one command (torchrun "
+            "--no-python --nproc-per-node N harness …), and give a --master-port that is free."
+        ) from error
+    finally:
+        waits.cancel()
 
 
 def stop() -> None:

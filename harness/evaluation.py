@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from backbones.errors import InputError, UsageError
-from harness.experiment import limited
+from harness.experiment import limited, require_limit
 from harness.scoring import (
     Scores,
     dataset_name,
@@ -58,6 +58,7 @@ def score(
             f"{len(files)} predictions files and {len(splits)} splits ({', '.join(splits)}): give a --split for each "
             "file, in the same order."
         )
+    require_limit(limit)
     if results is not None:
         result_rows.require_readable(Path(results))
     scores = Scores()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 import backbones
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from mmengine.model import BaseModel
 
 OFFICIAL_TOKENIZER = "beit3.spm"
+LONGEST_NAME = 200  # characters of a run's folder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,6 +161,8 @@ def plan(
         UsageError: an unknown name, or an option that does not fit.
         InputError: there is no data folder or no weights file.
     """
+    require_name(name)
+    require_seed(seed)
     chosen = resolve(
         task,
         backbone=backbone,
@@ -239,8 +242,7 @@ def resolve(
     notices += agreed_size(backbone, altered, by_hand="image_size" in by_hand, recipes=adapter.recipes)
     notices += _implied(altered, [name for name in altered.differs_from(base) if name not in by_hand])
     splits = _splits(adapter, split)
-    if limit is not None and limit < 1:
-        raise UsageError(f"--limit is a number of samples from 1, not {limit}.")
+    require_limit(limit)
     require_folder(Path(data))
     folder = adapter.data_folder(Path(data))
     if weights is not None:
@@ -262,6 +264,42 @@ def resolve(
         notices=notices,
         splits=splits,
     )
+
+
+def require_name(name: str | None) -> None:
+    """Check the name of a run's folder, which stays under --out.
+
+    Raises:
+        UsageError: it does not, or no folder can have it.
+    """
+    if name is None:
+        return
+    parts = PurePath(name).parts
+    if not parts or ".." in parts or PurePath(name).is_absolute() or not name.isprintable() or len(name) > LONGEST_NAME:
+        raise UsageError(
+            f"--name is the name of a folder under --out, of at most {LONGEST_NAME} characters, not {name!r:.60}. Give "
+            "--out to write elsewhere."
+        )
+
+
+def require_seed(seed: int) -> None:
+    """Check the seed of a run.
+
+    Raises:
+        UsageError: it is no whole number of 32 bits.
+    """
+    if type(seed) is not int or not 0 <= seed < 1 << 32:
+        raise UsageError(f"--seed is a whole number from 0 to {(1 << 32) - 1:,}, not {seed!r:.60}.")
+
+
+def require_limit(limit: int | None) -> None:
+    """Check a number of samples.
+
+    Raises:
+        UsageError: it is none.
+    """
+    if limit is not None and (type(limit) is not int or limit < 1):
+        raise UsageError(f"--limit is a number of samples from 1, not {limit!r:.60}.")
 
 
 def require_folder(data: Path) -> None:

@@ -7,11 +7,18 @@ resumed run sees what an uninterrupted one would have seen, without saving any g
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import os
 import random
 import resource
+import signal
+import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from multiprocessing import get_all_start_methods
+from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -19,8 +26,10 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
 from backbones.errors import InputError
+from harness.loader_faults import loader_faults
 
 OPEN_FILES = 4096
+_PR_SET_PDEATHSIG = 1  # man 2 prctl
 
 
 def seed_everything(*counters: int) -> None:
@@ -134,8 +143,21 @@ def _loader(items: Dataset, guarded: Dataset, batches: Iterable, *, workers: int
         num_workers=workers,
         collate_fn=_Collate(items),
         pin_memory=torch.cuda.is_available(),
+        worker_init_fn=partial(_in_worker, parent=os.getpid()) if workers else None,
         **options,
     )
+
+
+def _in_worker(_: int, *, parent: int) -> None:
+    """Die with the main process, and leave Ctrl-C to it."""
+    signal.set_wakeup_fd(-1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    sys.excepthook = _without_main_process
+    with contextlib.suppress(OSError, AttributeError):  # elsewhere than on Linux they notice after some seconds
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:  # it died before
+            os._exit(1)
 
 
 def _allow_open_files() -> None:
@@ -146,6 +168,12 @@ def _allow_open_files() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
+def _without_main_process(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Say nothing where the main process is gone while it was sent a batch."""
+    if not issubclass(kind, (ConnectionError, EOFError)):
+        sys.__excepthook__(kind, error, trace)
+
+
 class Unbroken(Iterator):
     """Iterator over the batches of a loader; raises one that is an error.
 
@@ -154,11 +182,13 @@ class Unbroken(Iterator):
 
     def __init__(self, batches: Iterable[Any]) -> None:
         self.waited = 0.0
-        self._batches = iter(batches)
+        with loader_faults():
+            self._batches = iter(batches)
 
     def __next__(self) -> Any:
         began = time.monotonic()
-        batch = next(self._batches)
+        with loader_faults():
+            batch = next(self._batches)
         self.waited += time.monotonic() - began
         if isinstance(batch, InputError):
             raise batch

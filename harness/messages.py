@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from backbones.errors import InputError
+from harness import loader_faults
 from leaderboards.rows import ResultsError
 
 
@@ -29,9 +30,21 @@ def error_text(error: Exception, args: Namespace, *, task: str | None = None) ->
             "The GPU's memory is used up. Use smaller pieces (--set micro_batch=…, the effective batch stays) or "
             "--set checkpoint_activations=true, and run the same command again."
         )
+    if text := loader_faults.explained(error):  # PyTorch raises it wherever the main process is
+        return text
+    if distributed_elsewhere(error):
+        return "Another process of this run ended; what it said tells why."
     first = str(error).strip().splitlines()[0] if str(error).strip() else ""
     return (
         f"Unexpected {type(error).__name__}: {first} Run again with --debug for the traceback; nothing written is lost."
+    )
+
+
+def distributed_elsewhere(error: Exception) -> bool:
+    """Recognise the error of a process whose partner is gone."""
+    text = str(error)
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1 and any(
+        sign in text for sign in ("Connection closed by peer", "Connection reset by peer", "NCCL", "[gloo]")
     )
 
 

@@ -90,7 +90,7 @@ def of_prediction(experiment: Experiment, model: nn.Module, predicted: Predicted
         "device": describe(where),
         "precision": prediction_precision(experiment.recipe, where),
         "processes": distributed.world_size(),
-        "predict_seconds": round(predicted.seconds, 2),
+        "predict_seconds": round(predicted.seconds, 2) if predicted.samples else None,  # after a kill it is not known
         "samples_per_second": round(speed, 2) if speed else None,
         "peak_memory": peak_memory(where),
     }

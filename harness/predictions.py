@@ -35,8 +35,14 @@ class PredictionWriter:
     """Writer that appends records to files of its own; a batch is on disk when `append` returns."""
 
     def __init__(self, folder: Path, *, rank: int) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self._path, self._lines = _new_file(folder, rank)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._path, self._lines = _new_file(folder, rank)
+        except OSError as error:
+            raise InputError(
+                f"Predictions cannot be written to {folder} ({error.strerror}). Free some space (or inodes: df -i), or "
+                "fix the permissions, and run the same command again."
+            ) from error
         self._arrays: BinaryIO | None = None
 
     def append(self, records: Iterable[Record]) -> None:

@@ -13,6 +13,7 @@ from backbones import weights as weight_files
 from backbones.errors import InputError, UsageError
 from backbones.files import require_weights
 from harness import distributed
+from harness.experiment import require_seed
 from harness.progress import track
 from harness.workdir import CHECKPOINTS, FINAL
 from tasks.pretraining import recipes, sources, stages, toy_data
@@ -95,6 +96,7 @@ def plan(
     """
     base = recipes.get(recipe)
     resolved = changed(base, changes)
+    require_seed(seed)
     name = backbone or recipes.backbone(recipe)
     backbones.require(name)
     root = Path(out)

@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any, Literal, TypeVar, get_args, get_type_hints
+from typing import Any, ClassVar, Literal, TypeVar, get_args, get_type_hints
 
 from backbones.errors import UsageError, unknown
+from tasks.recipe_values import USUAL, require_ranges, require_types
 
 # How a run is spread over the machine; changing these leaves the mathematics of the recipe as it is. Not so
 # `micro_batch` where `Recipe.split_alters`.
 PLACEMENT = ("micro_batch", "workers", "checkpoint_activations")
 # What a recipe says about itself; fixed, and without effect on the result.
 DESCRIPTION = ("name", "source", "deviations")
+
+USUAL_MIN_LR = 1e-6
 
 R = TypeVar("R", bound="Recipe")
 
@@ -39,7 +42,7 @@ class Recipe:
     milestones: tuple[float, ...] = ()  # of `step`, as shares of the length
     batch_size: int  # samples per optimizer step, over all processes and accumulation steps
     lr: float  # peak
-    min_lr: float = 1e-6
+    min_lr: float = USUAL_MIN_LR
     start_lr: float = 0.0
     layer_decay: float = 1.0
     head_lr_scale: float = 1.0  # for parameters whose name starts with "head"; only without layer decay
@@ -65,6 +68,15 @@ class Recipe:
     # Fields without effect on a prediction with given weights. Recipes with more of them add to these names.
     checks_overflow = True  # whether the task's model refuses features that are not finite, see `prediction_precision`
 
+    # Intervals of numbers (`tasks.recipe_values`); recipes with more fields add to them.
+    RANGES: ClassVar[Mapping[str, str]] = {
+        "image_size": "[8, 8192]", "epochs": "[0, 1e5]", "warmup_epochs": "[0, 1e5]", "milestones": "(0, 1)",
+        "batch_size": "[1, 1e7]", "micro_batch": "[1, 1e6]", "workers": "[0, 1024]", "lr": "(0, 100]",
+        "min_lr": "[0, 100]", "start_lr": "[0, 100]", "layer_decay": "(0, 1]", "head_lr_scale": "[0, 1e4]",
+        "weight_decay": "[0, 100]", "beta1": "[0, 1)", "beta2": "[0, 1)", "eps": "(0, 1]", "drop_path": "[0, 1)",
+        "clip_grad": "(0, 1e6]", "ema_decay": "[0, 1)", "validate_limit": "[1, 1e9]", "max_tokens": "[3, 512]",
+    }  # fmt: skip
+
     ONLY_TRAINING = (
         "epochs", "warmup_epochs", "steps", "warmup_steps", "schedule", "milestones", "batch_size", "lr", "min_lr",
         "start_lr", "layer_decay", "low_lr_parts", "head_lr_scale", "weight_decay", "decays", "beta1", "beta2", "eps",
@@ -72,6 +84,7 @@ class Recipe:
     )  # fmt: skip
 
     def __post_init__(self) -> None:
+        require_types(self)
         for name in ("epochs", "warmup_epochs", "steps", "warmup_steps"):
             if getattr(self, name) < 0:
                 raise UsageError(f"Recipe field {name} must not be less than 0, not {getattr(self, name)}.")
@@ -103,6 +116,12 @@ class Recipe:
         if not all(0 < share < 1 for share in self.milestones):
             raise UsageError(
                 f"Recipe field milestones has shares of the length, between 0 and 1: not {self.milestones}."
+            )
+        idle = () if self.trains else ("batch_size", "lr")
+        require_ranges(self, {**self.RANGES, **dict.fromkeys(idle, USUAL)})
+        if self.trains and self.schedule == "cosine" and self.min_lr > max(self.lr, USUAL_MIN_LR):
+            raise UsageError(
+                f"min_lr={self.min_lr} is more than lr={self.lr}, where the cosine begins. Lower it: --set min_lr=0."
             )
 
     @property
@@ -196,11 +215,11 @@ def _parse(key: str, text: str, kind: Any) -> Any:
             value: Any = text
         else:
             value = json.loads(text)
-            if kind is float and isinstance(value, int) and not isinstance(value, bool):
+            if kind is float and isinstance(value, int) and not isinstance(value, bool) and abs(value) < 1 << 63:
                 value = float(value)
             if isinstance(value, list):
                 value = tuple(value)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
         raise UsageError(f"Recipe field {key} is a {_kind_name(kind)}; '{text}' is not one.") from None
     if options and isinstance(options[0], str) and value not in options:
         raise unknown(f"value of {key}", text, options)

@@ -57,7 +57,7 @@ def get(name: str) -> TaskAdapter:
 def _from_entry_point(entry: EntryPoint) -> TaskAdapter:
     try:
         adapter = entry.load()
-    except Exception as error:  # whatever a third party's module raises is the answer
+    except (Exception, SystemExit) as error:  # whatever a third party's module raises is the answer
         raise InputError(
             f"Task {entry.name} (entry point {entry.value}) cannot be imported: {type(error).__name__}: {error}. "
             "Fix or uninstall that package."
@@ -89,7 +89,7 @@ def _import_file(path: Path) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
-    except Exception as error:  # see _from_entry_point
+    except (Exception, SystemExit) as error:  # see _from_entry_point
         raise InputError(f"Task file {path} cannot be imported: {type(error).__name__}: {error}.") from error
     return module
 

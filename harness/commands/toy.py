@@ -19,10 +19,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> CommandOutput:
+    from harness.experiment import require_seed
     from harness.progress import track
     from harness.toy_sets import sets
     from tasks import toy
 
+    require_seed(args.seed)
     folders = toy.write(args.root, tasks=sets(args.sets) or toy.FOLDERS, seed=args.seed, progress=track)
     written = {name: str(path) for name, path in folders.items()}
     return CommandOutput(written, table("Toy data", ("data set", "folder"), list(written.items())))

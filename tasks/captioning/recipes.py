@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 from tasks.common import deviations
 from tasks.recipe import Recipe
@@ -23,6 +24,12 @@ class CaptioningRecipe(Recipe):
     beams: int = 3
     length_penalty: float = 0.6
     caption_length: int = 64  # longest caption that is searched, in tokens
+
+    RANGES: ClassVar[Mapping[str, str]] = {
+        **Recipe.RANGES, "mask_probability": "(0, 1]", "label_smoothing": "[0, 1)",
+        "drop_worst": "[0, 1)", "loss_group": "[1, 1e6]", "beams": "[1, 100]", "length_penalty": "[0, 10]",
+        "caption_length": "[3, 512]",
+    }  # fmt: skip
 
     ONLY_TRAINING = (
         *Recipe.ONLY_TRAINING, "max_tokens", "mask_probability", "label_smoothing", "drop_worst", "drop_worst_after",

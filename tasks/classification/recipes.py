@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 from backbones.errors import UsageError
 from tasks.common import deviations
 from tasks.recipe import Recipe
+
+# RandAugment, AugMix and AutoAugment as timm names them, with sizes that a training could use.
+_AUGMENT = re.compile(
+    r"(rand|augmix)(-(m([0-9]|[12][0-9]|30)|n[1-9]|w[0-9]|d-?[1-9]|b[01]|a0?\.[0-9]+|p0?\.[0-9]+|inc[01]|t[0-9]{1,2}"
+    r"|mstd[0-9]{1,3}(\.[0-9]+)?|mmax[0-9]{1,2}))*|(original|originalr|v0|v0r|3a)(-mstd[0-9]{1,2}(\.[0-9]+)?)?"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +32,12 @@ class ImageNetRecipe(Recipe):
     smallest_crop: float = 0.08  # of the area, in RandomResizedCrop
     crop_pct: float = 1.0
 
+    RANGES: ClassVar[Mapping[str, str]] = {
+        **Recipe.RANGES, "mixup": "[0, 100]", "cutmix": "[0, 100]", "mixup_group": "[1, 1e6]",
+        "label_smoothing": "[0, 1)", "color_jitter": "[0, 10]", "random_erasing": "[0, 1]", "smallest_crop": "(0, 1]",
+        "crop_pct": "[0.1, 1]",
+    }  # fmt: skip
+
     ONLY_TRAINING = (
         *Recipe.ONLY_TRAINING, "mixup", "cutmix", "mixup_group", "label_smoothing", "auto_augment", "color_jitter",
         "random_erasing", "smallest_crop",
@@ -30,8 +45,13 @@ class ImageNetRecipe(Recipe):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.mixup_group <= 0 or self.mixup_group % 2:
+        if self.mixup_group % 2:
             raise UsageError(f"Recipe field mixup_group is an even number above 0, not {self.mixup_group}.")
+        if self.auto_augment is not None and not _AUGMENT.fullmatch(self.auto_augment):
+            raise UsageError(
+                f"Recipe field auto_augment is a policy as timm writes it, rand-m9-mstd0.5-inc1 for one, not "
+                f"{self.auto_augment!r:.60}: m up to 30 is the magnitude, n up to 9 the number of operations."
+            )
 
 
 _DEVIATIONS = (*deviations.OFFICIAL, "augmentation of the installed timm, not of 0.4.12")

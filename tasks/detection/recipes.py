@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import ClassVar, Literal
 
 from backbones.config import DENSE_PATCH
 from backbones.errors import UsageError
@@ -43,6 +44,12 @@ class DetectionRecipe(DenseRecipe):
     detections: int = 100  # most that an image has, or most of each category in it
     detections_per: Literal["image", "category"] = "image"
     maskness: bool = False  # scores times the mean probability of the mask's pixels
+
+    RANGES: ClassVar[Mapping[str, str]] = {
+        **DenseRecipe.RANGES, "window": "[0, 1024]", "global_blocks": "[0, 1000]", "scale_jitter": "(0, 10]",
+        "head_channels": "[1, 8192]", "roi_batch": "[1, 1e5]", "test_size": "[0, 16384]", "test_scales": "[1, 16384]",
+        "score_threshold": "[0, 1]", "soft_nms_floor": "[0, 1]", "nms_iou": "[0, 1]", "detections": "[1, 1e5]",
+    }  # fmt: skip
 
     ONLY_TRAINING = (*DenseRecipe.ONLY_TRAINING, "scale_jitter", "roi_batch")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -45,6 +45,10 @@ class ContrastiveRecipe(PretrainingRecipe):
     smallest_crop: float = 0.5  # share of an image's area
     color_jitter: float = 0.0
 
+    RANGES: ClassVar[Mapping[str, str]] = {
+        **PretrainingRecipe.RANGES, "smallest_crop": "(0, 1]", "color_jitter": "[0, 10]",
+    }  # fmt: skip
+
     @property
     def kinds(self) -> tuple[str, ...]:
         return ("pairs",)
@@ -78,6 +82,12 @@ class MaskedDataRecipe(PretrainingRecipe):
     smallest_crop: float = 0.5  # share of an image's area
     color_jitter: float = 0.4  # brightness, contrast and saturation; 0: none
     flip: bool = True  # of images without a text; that of a pair would make "left" wrong
+
+    RANGES: ClassVar[Mapping[str, str]] = {
+        **PretrainingRecipe.RANGES, "image_mask_ratio": "(0, 1]", "smallest_block": "(0, 1]",
+        "text_mask_ratio": "(0, 1]", "pair_mask_ratio": "(0, 1]", "text_length": "[3, 4096]", "smallest_crop": "(0, 1]",
+        "color_jitter": "[0, 10]",
+    }  # fmt: skip
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -147,6 +157,12 @@ class DistillationRecipe(PretrainingRecipe):
     smallest_crop: float = 0.08  # share of an image's area
     flip: bool = True
 
+    RANGES: ClassVar[Mapping[str, str]] = {
+        **PretrainingRecipe.RANGES, "codes": "[2, 1e6]", "code_dim": "[1, 4096]", "codebook_decay": "[0, 1)",
+        "revive_below": "[0, 1]", "commitment": "[0, 1000]", "encoder_layers": "[0, 1000]",
+        "decoder_layers": "[1, 1000]", "smallest_crop": "(0, 1]",
+    }  # fmt: skip
+
     @property
     def split_alters(self) -> bool:
         """Always: the codes move with each micro-batch."""
@@ -164,6 +180,10 @@ class ClusterRecipe(PretrainingRecipe):
     codes: int = 1024
     images: int = 4096
     iterations: int = 20
+
+    RANGES: ClassVar[Mapping[str, str]] = {
+        **PretrainingRecipe.RANGES, "codes": "[2, 1e6]", "images": "[1, 1e8]", "iterations": "[1, 1e4]",
+    }  # fmt: skip
 
     @property
     def kinds(self) -> tuple[str, ...]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from backbones.errors import UsageError
 from tasks.common.dense_recipe import DenseRecipe
@@ -41,6 +41,12 @@ class SegmentationRecipe(DenseRecipe):
     test_multiple: int = 1  # sides of test images are resized to the next multiple
     tta_ratios: tuple[float, ...] = (1.0,)  # test sizes as multiples of `scale`, their predictions averaged
     tta_flip: bool = False  # each size mirrored too
+
+    RANGES: ClassVar[Mapping[str, str]] = {
+        **DenseRecipe.RANGES, "head_channels": "[1, 8192]", "head_dropout": "[0, 1)", "scale": "[1, 16384]",
+        "ratio_range": "(0, 10]", "cat_max_ratio": "(0, 1]", "stride": "[1, 8192]", "test_multiple": "[1, 1024]",
+        "tta_ratios": "(0, 10]",
+    }  # fmt: skip
 
     ONLY_TRAINING = (*DenseRecipe.ONLY_TRAINING, "head_dropout", "ratio_range", "cat_max_ratio")
 

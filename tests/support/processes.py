@@ -57,6 +57,11 @@ class Started:
         statuses = [member.exitcode for member in self._members]
         return None if None in statuses else next(filter(None, statuses), 0)
 
+    @property
+    def pid(self) -> int:
+        """Of the process, the first one of a group."""
+        return self._members[0].pid
+
     def kill(self) -> None:
         """Kill -9 every process, and those that they have started."""
         for member in self._members:

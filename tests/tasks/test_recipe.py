@@ -1,12 +1,13 @@
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import pytest
 
 from backbones import UsageError
 from harness.experiment import plan
 from harness.provenance import recipe_sha256
+from tasks import get, names
 from tasks.classification.recipes import RECIPES
 from tasks.recipe import PLACEMENT, Recipe, changed
 
@@ -117,3 +118,49 @@ def test_what_follows_from_a_length_is_an_alteration_and_is_named() -> None:
     assert run.altered == ("epochs", "warmup_epochs", "steps", "warmup_steps")
     assert "The length given implies epochs=0, warmup_epochs=0, warmup_steps=2" in run.notices
     assert (run.recipe.steps, run.recipe.warmup_steps) == (24, 2)
+
+
+NO_TRAINING = (
+    *(f"{name}=NaN" for name in ("lr", "beta2", "ema_decay", "mixup", "crop_pct", "drop_path", "layer_decay", "min_lr",
+                                 "label_smoothing")),
+    "lr=1e30", "lr=-1", "lr=0", "lr=Infinity", "workers=-1", "beta1=1", "beta1=2", "eps=-1", "eps=0", "drop_path=2",
+    "drop_path=-1", "drop_path=1", "layer_decay=-1", "layer_decay=0", "layer_decay=1.5", "weight_decay=-5",
+    "clip_grad=-1", "clip_grad=0", "ema_decay=2", "ema_decay=-1", "ema_decay=1", 'milestones=["a"]', "milestones=3",
+    "label_smoothing=9", "label_smoothing=-1", "label_smoothing=1", "mixup=-1", "cutmix=1e30", "smallest_crop=-1",
+    "smallest_crop=0", "smallest_crop=5", "auto_augment=rubbish", "auto_augment=rand-m9999-n99999", "color_jitter=-4",
+    "image_size=100000", "image_size=1", "crop_pct=0", "crop_pct=-1", "crop_pct=1e-9", "min_lr=9", "random_erasing=7",
+    "micro_batch=99999999999999999999", "batch_size=99999999999999999999", "epochs=99999999999999999999",
+    "lr=" + "9" * 5000, "lr=1" + "0" * 400, "image_size=224.0", "seed=3", "mixup_group=3", "validate=-1",
+    "validate_limit=0", "workers=100000", "milestones=" + "[" * 100_000,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("text", NO_TRAINING, ids=lambda text: text[:40])
+def test_values_that_no_training_could_use_are_refused_when_the_recipe_is_made(text: str) -> None:
+    with pytest.raises(UsageError, match=text.partition("=")[0]):
+        changed(BASE, [text])
+
+
+@pytest.mark.parametrize("values", [{"lr": "1"}, {"epochs": True}, {"epochs": 2.0}, {"precision": "fp8"},
+                                    {"milestones": [0.5]}, {"clip_grad": "none"}, {"lr": 10**400}])  # fmt: skip
+def test_values_of_another_type_are_refused_in_python_too(values: dict) -> None:
+    (name,) = values
+    with pytest.raises(UsageError, match=f"Recipe field {name} is"):
+        replace(BASE, **values)
+
+
+def test_policies_of_timm_are_known() -> None:
+    for policy in ("rand-m9-mstd0.5-inc1", "rand-m7", "rand-n3-m15-w0", "augmix-m5-w4-d2", "original", "3a", "v0r"):
+        assert changed(BASE, [f"auto_augment={policy}"]).auto_augment == policy
+
+
+@pytest.mark.parametrize("task", names())
+def test_every_number_of_every_recipe_is_checked(task: str) -> None:
+    """NaN and a number beyond all others are refused in each field that takes one, of each kind of recipe."""
+    for recipe in {type(each): each for each in get(task).recipes.values() if each.trains}.values():
+        for field in fields(recipe):
+            value = getattr(recipe, field.name)
+            if type(value) in (int, float):
+                for wrong in (float("nan"), -1e15, 1e15, -(10**15), 10**15):
+                    with pytest.raises(UsageError, match=field.name):
+                        replace(recipe, **{field.name: wrong})

@@ -77,6 +77,14 @@ def test_an_incomplete_adapter_is_told_what_it_lacks(tmp_path: Path) -> None:
         tasks.get(str(file))
 
 
+@pytest.mark.parametrize("line", ["import sys; sys.exit(0)", "raise SystemExit", "exit(3)"])
+def test_a_task_file_that_ends_the_program_is_an_error(line: str, tmp_path: Path) -> None:
+    file = tmp_path / "ends.py"
+    file.write_text(line)
+    with pytest.raises(InputError, match=r"ends\.py cannot be imported: SystemExit"):
+        tasks.get(str(file))
+
+
 def test_an_unknown_task_is_answered_with_the_nearest() -> None:
     with pytest.raises(UsageError, match="Did you mean imagenet"):
         tasks.get("imagnet")
