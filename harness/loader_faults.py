@@ -1,4 +1,4 @@
-"""What ends PyTorch's loader processes, or keeps them from starting: limits of the machine. Without PyTorch."""
+"""Faults of PyTorch's loader processes that come from limits of the machine, in words. Without PyTorch."""
 
 from __future__ import annotations
 

@@ -13,6 +13,7 @@ GRACE = 1.5  # seconds for an orderly end: a checkpoint that is being written, a
 SIGNALS = {signal.SIGINT: "Interrupted", signal.SIGTERM: "Ended by SIGTERM"}
 
 _received: int | None = None
+_raised = False
 
 
 def install() -> None:
@@ -52,15 +53,18 @@ def end(number: int, *, told: bool) -> None:
 
 
 def _raise(number: int, frame: FrameType | None) -> None:
-    global _received
-    if _received is None:
-        _received = number
+    global _received, _raised
+    _received = _received or number
+    if not _raised:  # a second one would only interrupt the orderly end
+        _raised = True
         raise KeyboardInterrupt
 
 
 def _watch(read_end: int, owner: int) -> None:
+    global _received
     while True:
         numbers = [number for number in os.read(read_end, 64) if number in SIGNALS]
         if numbers and os.getpid() == owner:
+            _received = _received or numbers[0]  # a part of the program may have a handler of its own
             time.sleep(GRACE)
             end(numbers[0], told=True)
