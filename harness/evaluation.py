@@ -10,6 +10,7 @@ from harness.experiment import limited, require_limit
 from harness.scoring import (
     Scores,
     dataset_name,
+    naming,
     predicted_subset,
     read_predictions,
     require_predictions,
@@ -126,7 +127,8 @@ def submit(
         labels = read_labels(adapter, root)
     larger = (lambda: read_samples(adapter, root, facts.within)) if facts.within else None
     records = read_predictions(path, adapter, samples, larger=larger)
-    files = adapter.submission(records, samples, split=split, name=name, labels=labels)
+    with naming(path, adapter):
+        files = adapter.submission(records, samples, split=split, name=name, labels=labels)
     for file in files:
         if facts.largest_file is not None and len(file.content) > facts.largest_file:
             raise InputError(

@@ -58,7 +58,11 @@ class Arrays:
         Raises:
             ValueError: an array is not in the file, or of no plain type.
         """
-        return {key: self._load(value) if _is_array(value) else value for key, value in record.items()}
+        loaded = {key: self._load(value) if _is_array(value) else value for key, value in record.items()}
+        for key, value in loaded.items():
+            if isinstance(value, np.ndarray) and not is_finite(value):
+                raise ValueError(f"the {key} of {record['id']} has a number that is not finite")
+        return loaded
 
     def require_apart(self) -> None:
         """Check that no byte belongs to two arrays.
@@ -80,10 +84,7 @@ class Arrays:
         if offset + size > len(self._content):
             raise ValueError("the arrays file is absent or too short")
         self._places.append((offset, size))
-        array = self._content[offset : offset + size].view(dtype).reshape(shape)
-        if not is_finite(array):
-            raise ValueError("an array has a number that is not finite")
-        return array
+        return self._content[offset : offset + size].view(dtype).reshape(shape)
 
 
 def _is_array(value: Any) -> bool:

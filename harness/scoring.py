@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -97,13 +98,14 @@ def score_file(
     Raises:
         InputError: unreadable predictions, or not each sample once.
     """
+    require_predictions(path, adapter)
+    predictions_sha256 = provenance.predictions_sha256(path)
+    origin = stored_origin.read(path, sha256=predictions_sha256)
     records = read_predictions(path, adapter, samples)
-    with reading(path, f"predictions of {adapter.name}", fix=_accepted(adapter)):
+    with naming(path, adapter):
         measurements = adapter.score(records, samples, labels=labels)
     run_id, started = provenance.new_run()
     data_sha256 = provenance.data_sha256(adapter, samples, root)
-    predictions_sha256 = provenance.predictions_sha256(path)
-    origin = stored_origin.read(path, sha256=predictions_sha256)
     common = {
         "task": adapter.name,
         "dataset": dataset,
@@ -172,6 +174,18 @@ def read_predictions(
     expected = larger() if larger is not None and beyond else samples
     exactly_once([record["id"] for record in records], [sample.id for sample in expected], where=path)
     return {record["id"]: record for record in records if record["id"] in wanted}
+
+
+@contextmanager
+def naming(path: Path, adapter: TaskAdapter) -> Iterator[None]:
+    """Work with records whose task knows samples and not the file: its errors get the file's path."""
+    try:
+        with reading(path, f"predictions of {adapter.name}", fix=_accepted(adapter)):
+            yield
+    except InputError as error:
+        if str(path) in str(error):
+            raise
+        raise type(error)(f"{error} (Predictions: {path})", options=error.options) from error
 
 
 def require_predictions(path: Path, adapter: TaskAdapter) -> None:

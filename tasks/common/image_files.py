@@ -11,7 +11,7 @@ from PIL import Image
 # No other is opened: Pillow hands PostScript, which is a program, to an interpreter.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
 LARGEST = 1 << 27  # pixels; the largest image of the data sets has half of that
-NARROWEST = 1000  # times the shorter side
+NARROWEST = 2000  # times the shorter side
 # Raised by Pillow of damaged files.
 UNDECODABLE = (OSError, SyntaxError, ValueError, EOFError, OverflowError, MemoryError, Image.DecompressionBombError)
 

@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from backbones.errors import InputError
+from backbones.files import reading
 from backbones.tokenizer import BOS, EOS, Tokenizer
 from tasks.adapter import Sample
 from tasks.common.packing import Packed
@@ -93,7 +94,8 @@ def read_pairs(place: Path, *, pattern: str = "*") -> Packed:
             f"{place} has no pairs that match {pattern!r}: neither Karpathy files (.json) nor webdataset shards "
             "(.tar). Give the file or the folder that has them: --pairs PATH."
         )
-    found = Packed.of(pair for file in files for pair in _pairs(file))
+    with reading(place, "image-text pairs", fix="Write the file again, or leave it out."):
+        found = Packed.of(pair for file in files for pair in _pairs(file))
     if not len(found):
         raise InputError(f"{place} holds no image-text pair. Give files that have some: --pairs PATH.")
     return found
