@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import cache
 from typing import Any, ClassVar, Literal, TypeVar, get_args, get_type_hints
 
 from backbones.errors import UsageError, unknown
@@ -162,7 +163,7 @@ def changed(recipe: R, assignments: Sequence[str]) -> R:
     Raises:
         UsageError: a text without "=", an unknown key (with the nearest names) or a value of another type.
     """
-    types = {key: kind for key, kind in get_type_hints(type(recipe)).items() if key not in DESCRIPTION}
+    types = {key: kind for key, kind in _types(type(recipe)).items() if key not in DESCRIPTION}
     changes = {}
     for assignment in assignments:
         key, separator, text = assignment.partition("=")
@@ -172,6 +173,11 @@ def changed(recipe: R, assignments: Sequence[str]) -> R:
             raise unknown("recipe field", key, types)
         changes[key] = _parse(key, text, types[key])
     return replace(recipe, **_length(recipe, changes), **changes)
+
+
+@cache
+def _types(kind: type[Recipe]) -> dict[str, Any]:
+    return get_type_hints(kind)
 
 
 def _length(recipe: Recipe, changes: Mapping[str, Any]) -> dict[str, int]:

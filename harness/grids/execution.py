@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 
 from backbones.errors import InputError
 from harness.durations import duration
@@ -76,7 +76,7 @@ def results(plan: Plan, found: Mapping[str, Found]) -> tuple[dict[Place, CellRes
         each = found[job.key]
         row = next((row for row in each.rows if row.metric == job.metric), None)
         if row is not None and row.value is not None:
-            whole[place] = CellResult(row=row, replicates=partial(_replicates, job))
+            whole[place] = CellResult(row=row, replicates=cache(partial(_replicates, job)))
         elif row is not None:
             failed[place] = row.note or "the metric could not be computed"
         elif each.reason:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from harness.progress import track
 from harness.toy_sets import sets
 from leaderboards import grids
 from leaderboards.grids import Grid, GridRow
+from leaderboards.grids.table import Place
 from tasks import toy
 from tasks.pretraining import recipes, toy_data
 
@@ -29,17 +29,17 @@ STAGES, CELLS = "pretraining", "cells"
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """A grid's jobs. jobs: stages of pretraining, each after those that it needs, then cells."""
+    """A grid's jobs.
+
+    jobs: stages of pretraining, each after those that it needs, then cells.
+    cells: by row, column and seed; columns that show two metrics of one fine-tuning share their cells.
+    """
 
     grid: Grid
     folder: Path
     jobs: tuple[Job, ...]
+    cells: Mapping[Place, Job]
     code_change: CodeChange
-
-    @cached_property
-    def cells(self) -> dict[tuple[str, str, int], Job]:
-        """The cells by row, column and seed."""
-        return {(job.row, job.column, job.seed): job for job in self.jobs if job.kind == "cell"}
 
     def waves(self) -> list[list[dict[str, Any]]]:
         """Specifications in groups: those of a group need nothing but the groups before it (see `run_cell`)."""
@@ -102,16 +102,23 @@ def plan(
     shared = {"hashes": hashes, "machine": machine, "files": files, "code_change": code_change}
     stages = Stages(grid, folder=out / STAGES, **shared)
     cells = FineTuning(grid, folder=out / grid.name / CELLS, **shared)
-    jobs = [cells.job(row, column, seed, stages.last(row, seed)) for row, column, seed in _places(grid)]
-    _require_different(grid, jobs)
-    return Plan(grid=grid, folder=out / grid.name, jobs=(*stages.jobs, *jobs), code_change=code_change)
+    placed = {
+        (row.name, column.name, seed): cells.job(row, column, seed, stages.last(row, seed))
+        for row, column, seed in _places(grid)
+    }
+    _require_different(grid, placed.values())
+    once: dict[str, Job] = {}
+    for job in placed.values():
+        once.setdefault(job.key, job)
+    jobs = (*stages.jobs, *once.values())
+    return Plan(grid=grid, folder=out / grid.name, jobs=jobs, cells=placed, code_change=code_change)
 
 
-def _require_different(grid: Grid, jobs: Sequence[Job]) -> None:
+def _require_different(grid: Grid, jobs: Iterable[Job]) -> None:
     """Check that no two rows come to the same once all defaults are filled in."""
     seen: dict[str, Job] = {}
     for job in jobs:
-        if job.key in seen:
+        if job.key in seen and job.row != seen[job.key].row:
             raise UsageError(
                 f"The grid {grid.name} has a row twice: {job.row!r} and {seen[job.key].row!r} come to the same "
                 f"{job.column} once the defaults are filled in. Remove one, or change it."

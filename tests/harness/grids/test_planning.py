@@ -169,6 +169,15 @@ def test_a_row_that_changes_pretraining_has_its_own(colours: Path, tmp_path: Pat
     assert "recipe.lr" not in apart
 
 
+def test_two_metrics_of_one_fine_tuning_share_their_cells(colours: Path, tmp_path: Path) -> None:
+    other = GRID.replace("[[rows]]", GRID[GRID.index("[[columns]]") : GRID.index("[[rows]]")] + "[[rows]]", 1)
+    found = planned(tmp_path, colours, other.replace('"top1"', '"top5"', 1))
+    assert len(found.jobs) == 4
+    assert len(found.cells) == 8
+    assert {job.metric for job in found.cells.values()} == {"top1", "top5"}
+    assert [job.seed for job in found.jobs] == [0, 0, 1, 1]
+
+
 def test_a_file_that_nobody_gives_is_asked_for(colours: Path, tmp_path: Path, pretraining_data: Path) -> None:
     text = GRID.replace("multiway_nano", "beit3_base_patch16_224") + PRETRAINED.replace("nano_masked", "base_masked")
     with pytest.raises(UsageError, match=r"row 'plain': .*--tokenizer FILE|--image-tokenizer FILE"):
