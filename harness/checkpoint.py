@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -104,7 +105,7 @@ def save(path: Path, state: TrainingState, progress: Progress) -> None:
     Raises:
         InputError: it cannot be written, or a weight is not finite.
     """
-    if wrong := [name for name, tensor in state.model.state_dict().items() if not weights.is_finite(tensor)]:
+    if wrong := _not_finite(state.model.state_dict()):
         good = f" The last good state is kept in {path}." if path.is_file() else ""
         raise InputError(
             f"{len(wrong)} tensors of the model have a number that is not finite after step {progress.step}, such as "
@@ -125,6 +126,14 @@ def save(path: Path, state: TrainingState, progress: Progress) -> None:
             f"The checkpoint {path} cannot be written ({error}). Free some space and run the same command again: it "
             "goes on from the checkpoint before."
         ) from error
+
+
+def _not_finite(tensors: Mapping[str, torch.Tensor]) -> list[str]:
+    """Names of the tensors with a number that is not finite; one pass over all of them tells that there is none."""
+    norms = torch._foreach_norm([tensor for tensor in tensors.values() if tensor.is_floating_point()])
+    if torch.stack(norms).isfinite().all():
+        return []
+    return [name for name, tensor in tensors.items() if not weights.is_finite(tensor)]
 
 
 def due(step: int, *, every: int, saved: float) -> bool:

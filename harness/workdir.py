@@ -149,6 +149,8 @@ def _facts(
         file, "what decides the run", fix="Remove the folder to begin again, or give another --name or --out."
     ):
         stored = json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
+        if stored is None and file.exists():
+            raise ValueError("nothing in it")
         before = stored.get("data", {}) if stored is not None else {}
         options = same(stored["identity"], identity) if stored is not None else []
         run_id, started = (stored["run_id"], stored["started"]) if stored is not None else ("", "")

@@ -16,6 +16,7 @@ from backbones import InputError
 from harness import distributed, loader_faults, messages
 from harness.loading import Unbroken
 from harness.predictions import PredictionWriter
+from harness.workdir import opened
 from tests.conftest import REPOSITORY
 
 LIST = ("list", "backbones", "--json")
@@ -120,3 +121,34 @@ def test_a_process_that_cannot_join_is_told_where(monkeypatch: pytest.MonkeyPatc
         monkeypatch.setenv(name, value)
     with pytest.raises(InputError, match=r"Process 0 of 2 cannot join the others at 127\.0\.0\.1:no port"):
         distributed.start()
+
+
+@pytest.mark.parametrize("fault", [errno.ENOLCK, errno.EOPNOTSUPP, errno.EIO])
+def test_a_run_works_where_files_cannot_be_locked(
+    fault: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(fault, "Input/output error" if fault == errno.EIO else "No locks available")
+
+    monkeypatch.setattr("backbones.files.fcntl.flock", refuse)
+    if fault == errno.EIO:  # which is no lack of locks
+        with pytest.raises(InputError, match=r"cannot be locked \(Input/output error\)"), opened(tmp_path, {}, {}):
+            pass
+        return
+    with opened(tmp_path, {"task": "x"}, {}) as work:
+        assert work.run_id
+    assert f"{tmp_path}: this file system has no locks." in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"[]", b"null", b"{}", b'{"identity": null}', b'{"identity": {}, "run_id": 1, "started": ""}', None],
+)
+def test_a_damaged_run_json_is_named(content: bytes | None, tmp_path: Path) -> None:
+    file = tmp_path / "run.json"
+    file.mkdir() if content is None else file.write_bytes(content)
+    with (
+        pytest.raises(InputError, match=r"run\.json \(what decides the run\) cannot be read.*Remove the folder"),
+        opened(tmp_path, {}, {}),
+    ):
+        pass
