@@ -40,7 +40,7 @@ class Hashes:
             find: gives the hash, or the hash and whether the stamp says all about it.
         """
         file = self.folder / f"{hashlib.sha256(name.encode()).hexdigest()[:32]}.json"
-        with suppress(OSError, ValueError, KeyError):
+        with suppress(OSError, ValueError, KeyError, TypeError):
             known = json.loads(file.read_text())
             if not self.verify and known["stamp"] == stamp:
                 return known["sha256"]

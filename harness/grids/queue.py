@@ -5,8 +5,9 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import wait
@@ -18,7 +19,8 @@ from harness.grids.jobs import Job
 from harness.grids.store import Found
 from harness.hardware import Hardware
 
-GRACE = 20.0  # seconds between the signal to stop and the one that ends
+GRACE = 20.0  # seconds between the signal to stop and the one that ends, where a job is over its time limit
+INTERRUPTED_GRACE = 1.0  # the same where the command is interrupted, which ends soon after (harness.signals)
 BLOCKED = "its pretraining failed: "
 LOOK_EVERY = 0.5  # seconds between two looks at time limits
 
@@ -89,8 +91,7 @@ def run(
 
 class _Queue:
     def __init__(self, waiting: list[Job], free: list[Slot], done: set[str], failed: dict[str, str]) -> None:
-        self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload(worker.PRELOADED)
+        self._context = _context(free)
         self._waiting, self._free, self._done = waiting, free, done
         self._failed = failed
         self._running: list[_Running] = []
@@ -101,7 +102,7 @@ class _Queue:
     def __exit__(self, *_: object) -> None:
         for each in self._running:
             _stop(each)
-        deadline = time.monotonic() + GRACE
+        deadline = time.monotonic() + INTERRUPTED_GRACE
         for each in self._running:
             each.process.join(max(0.0, deadline - time.monotonic()))
             _kill(each)
@@ -157,6 +158,19 @@ class _Queue:
             else:
                 self._failed[each.job.key] = found.reason
             yield found
+
+
+def _context(places: Sequence[Slot]) -> multiprocessing.context.BaseContext:
+    """The way that processes start: forked from one with all imports on a CPU, each from nothing on GPUs.
+
+    The imports look for GPUs, and in a process forked after that CUDA works no more and CUDA_VISIBLE_DEVICES says
+    nothing (PyTorch, notes on multiprocessing, "Poison fork in multiprocessing").
+    """
+    if any(slot.gpu is not None for slot in places):
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(worker.PRELOADED)
+    return context
 
 
 def _outcome(each: _Running) -> Found:
@@ -215,13 +229,13 @@ def _signal(each: _Running, number: int) -> None:
 
 @contextmanager
 def _terminated_as_interrupted() -> Iterator[None]:
-    """Take a SIGTERM, such as a batch system's, for a Ctrl-C."""
-
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    before: Callable | int | None = signal.signal(signal.SIGTERM, interrupt)
+    """Handle SIGTERM, such as a batch system's, as Ctrl-C, unless this process has a handler of its own for it."""
+    main = threading.current_thread() is threading.main_thread()
+    if not main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
