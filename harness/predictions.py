@@ -199,7 +199,7 @@ def exactly_once(found: Sequence[str], expected: Sequence[str], *, where: Path) 
         )
         raise InputError(
             f"{where} does not hold each of the split's {len(expected)} samples once ({listed}). Predict the same "
-            "split with the same --limit, or score the split that these predictions are of."
+            "split with the same --limit, or name with --split the one that these predictions are of."
         )
 
 

@@ -24,6 +24,7 @@ from typing import Any
 from backbones.errors import AbsentError, InputError
 from tasks.adapter import Sample
 from tasks.common.karpathy import COCO_FILE, read_coco
+from tasks.common.nearby import nearby
 from tasks.common.reading import field, read_json, read_lines
 
 VAL_CAPTIONS = "annotations/captions_val2014.json"
@@ -49,7 +50,7 @@ def coco_samples(root: Path, split: str) -> list[Sample]:
     if not index.is_file():
         raise InputError(
             f"No COCO captions under {root}: neither {COCO_FILE} (Karpathy's split) nor {index.name}. Put one "
-            "there, or draw a practice set with `harness toy FOLDER`."
+            f"there, or draw a practice set with `harness toy FOLDER`.{nearby(root, COCO_FILE, index.name)}"
         )
     if split == "train":
         return _indexed_captions(index)

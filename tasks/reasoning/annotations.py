@@ -11,6 +11,7 @@ from pathlib import Path
 
 from backbones.errors import AbsentError, InputError
 from tasks.adapter import Sample
+from tasks.common.nearby import nearby
 from tasks.common.reading import field, read_lines, require_unique
 
 ANNOTATIONS = "nlvr/nlvr2/data"  # of a clone of lil-lab/nlvr in the data folder
@@ -43,6 +44,7 @@ def read_samples(root: Path, split: str) -> list[Sample]:
         raise AbsentError(
             f"No NLVR2 {split} annotations under {root}: neither {ANNOTATIONS}/{FILES[split]} (clone lil-lab/nlvr "
             f"into the folder) nor {index.name}. Or draw a practice set with `harness toy FOLDER`."
+            + nearby(root, f"{ANNOTATIONS}/{FILES[split]}", index.name)
         )
     samples = _annotated(file, split) if file.is_file() else _indexed(index)
     require_unique((sample.id for sample in samples), what="identifier", where=file if file.is_file() else index)

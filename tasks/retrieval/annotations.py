@@ -14,6 +14,7 @@ from pathlib import Path
 from backbones.errors import InputError
 from tasks.adapter import Sample
 from tasks.common.karpathy import CaptionedImage, Sentence
+from tasks.common.nearby import nearby
 from tasks.common.packing import Packed
 from tasks.common.reading import RESTORE, field, read_lines, repeated
 
@@ -40,6 +41,7 @@ def captioned_images(
         raise InputError(
             f"No {split} annotations in {root}: neither {karpathy_file} (the Karpathy split) nor {index_file.name} "
             "(an official index file). Put one of them there, or point --data at the folder that has it."
+            + nearby(root, karpathy_file, index_file.name)
         )
     if not images:
         raise InputError(f"The annotations in {root} have no image in the split {split}. {RESTORE}")

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from backbones.errors import InputError
 from tasks.adapter import Sample
+from tasks.common.nearby import nearby
 from tasks.common.packing import Packed
 from tasks.common.reading import RESTORE, collector_paused, repeated
 from tasks.vqa.held_out import held_out_images
@@ -109,15 +110,29 @@ def _from_sets(root: Path, split: str) -> Iterator[Sample]:
 
 def _from_indexes(root: Path, split: str, labelled: bool) -> Iterator[Sample]:
     if not has_indexes(root, split):
-        official = ", ".join(questions_file(root, name).name for name in QUESTION_SETS[split])
-        index = ", ".join(index_file(root, name).name for name in INDEXES[split])
-        raise InputError(
-            f"No {split} questions under {root}: neither {official} in its folder vqa nor {index}. Point --data at "
-            "the COCO folder that has them, or at the folder above."
-        )
+        raise InputError(_absent(root, split))
     vocabulary = answers(root) if labelled else None
     for name in INDEXES[split]:
         yield from read_index(root, name, vocabulary, labelled=labelled)
+
+
+def _absent(root: Path, split: str) -> str:
+    """The message for a split that has neither all its official questions nor its index files."""
+    official = [questions_file(root, name) for name in QUESTION_SETS[split]]
+    index = [index_file(root, name) for name in INDEXES[split]]
+    for files in (official, index):
+        missing = [file.name for file in files if not file.is_file()]
+        if len(missing) < len(files):
+            present = ", ".join(file.name for file in files if file.is_file())
+            return (
+                f"The {split} questions in {files[0].parent} are not complete: {present} is there, and "
+                f"{', '.join(missing)} is absent. Put it there too."
+            )
+    names = [", ".join(file.name for file in files) for files in (official, index)]
+    return (
+        f"No {split} questions under {root}: neither {names[0]} in its folder vqa nor {names[1]}. Point --data at the "
+        f"COCO folder that has them, or at the folder above.{nearby(root, f'vqa/{official[0].name}', index[0].name)}"
+    )
 
 
 def _distinct(samples: Iterable[Sample], split: str) -> Iterator[Sample]:

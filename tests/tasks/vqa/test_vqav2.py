@@ -169,6 +169,9 @@ def test_a_folder_without_questions(tmp_path: Path) -> None:
     ):
         with pytest.raises(InputError, match=told):
             ADAPTER.samples(tmp_path, split)
+    write_questions(tmp_path, "val2014", [])
+    with pytest.raises(InputError, match=r"not complete: v2_\S+val2014\S+ is there, and v2_\S+train2014\S+ is absent"):
+        ADAPTER.samples(tmp_path, "train")
     write_questions(tmp_path, "test2015", [])
     with pytest.raises(InputError, match=r"Split test-std under .* has no questions"):
         ADAPTER.samples(tmp_path, "test-std")
