@@ -159,7 +159,7 @@ def test_fine_tunes_predicts_and_scores(root: Path, spm: Path, tmp_path: Path) -
 
 def test_real_photographs_are_captioned(truth: Path, spm: Path, tmp_path: Path) -> None:
     root = karpathy_split(truth, tmp_path / "coco")
-    changes = [*SHORT, "image_size=32", "batch_size=64", "micro_batch=64", "epochs=0", "steps=2"]
+    changes = [*SHORT, "image_size=32", "batch_size=64", "micro_batch=64", "steps=2", "epochs=0", "warmup_epochs=0"]
     rows = harness.run(
         "coco_captioning", backbone="multiway_nano", data=root, out=tmp_path, tokenizer=spm, changes=changes
     )
