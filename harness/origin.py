@@ -35,6 +35,7 @@ def of_training(experiment: Experiment, *, weights_sha256: str, data: Fingerprin
     taught = f"{experiment.adapter.name}:{experiment.adapter.train_split}"
     return {
         **_file(experiment.weights, weights_sha256),
+        "pretraining": _stored(experiment.weights).get("pretraining", "") if experiment.weights else "",
         "trained_on": " ".join(dict.fromkeys([*_seen(experiment, weights_sha256), taught])),
         "recipe": recipe.name,
         "recipe_altered": " ".join(experiment.altered),
@@ -70,7 +71,7 @@ def of_weights(path: Path, sha256: str, declared: Sequence[str] = ()) -> dict[st
     seen = {"trained_on": " ".join(_seen_by(path, sha256, trained, declared))}
     if "recipe" in trained:
         return {**trained, **seen, "finetuned_sha256": sha256}
-    return {**_file(path, sha256), **trained, **seen}
+    return {**_file(path, sha256), "pretraining": trained.get("pretraining", ""), **seen}
 
 
 def of_prediction(experiment: Experiment, model: nn.Module, predicted: Predicted) -> dict[str, Any]:

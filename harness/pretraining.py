@@ -111,7 +111,7 @@ def _train(
     recipe = stage.recipe
     kinds = len(items.kinds) if isinstance(recipe, MaskedDataRecipe) else 1
     columns = {
-        "recipe": recipe.name, "recipe_sha256": provenance.recipe_sha256(recipe), "seed": stage.seed,
+        "pretraining": recipe.name, "recipe_sha256": provenance.recipe_sha256(recipe), "seed": stage.seed,
         "recipe_deviations": "; ".join(recipe.deviations), "train_package": provenance.package(),
     }  # fmt: skip
     watched = PretrainingLog(

@@ -29,7 +29,8 @@ from leaderboards.spreadsheet import neutral, restored
 # 5: trained_on, leak, server and receipt; values of test servers have no interval.
 # 6: predictions_checked.
 # 7: grid, variant, cell and code_change.
-SCHEMA = 7
+# 8: pretraining, whose recipe stood under `recipe` in rows of weights that were not fine-tuned.
+SCHEMA = 8
 LONGEST = 100_000  # characters of a cell; readers of CSV files have limits of their own
 UNNAMED = "unnamed, in the layout of "  # `dataset` of data in a benchmark's layout that nobody has named begins so
 
@@ -65,6 +66,7 @@ class ResultRow:
     weights: str = _column("file that fine-tuning started from, or that predicted without it", default="")
     weights_sha256: str = _column("its sha256", default="")
     released: str = _column("the released BEiT-3 checkpoint whose name `weights` has", default="")
+    pretraining: str = _column("recipe of `harness pretrain` that made `weights`; empty of others", default="")
     trained_on: str = _column(
         "TASK:SPLIT of what the weights have seen, declared or known of released weights, joined by spaces", default=""
     )
@@ -128,7 +130,7 @@ class ResultRow:
 COLUMNS = tuple(column.name for column in fields(ResultRow))
 # What a fine-tuned file says of itself.
 TRAINED = (
-    "weights", "weights_sha256", "released", "trained_on", "recipe", "recipe_altered", "recipe_sha256",
+    "weights", "weights_sha256", "released", "pretraining", "trained_on", "recipe", "recipe_altered", "recipe_sha256",
     "recipe_deviations", "seed", "selected", *(name for name in COLUMNS if name.startswith("train_")),
 )  # fmt: skip
 # What a prediction says of itself, beside its file.

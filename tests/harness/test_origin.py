@@ -11,12 +11,15 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors.torch import load_file
 
 import harness
 import tasks
 from backbones import InputError, UsageError, weights
+from harness import origin
 from harness.experiment import plan
+from harness.fingerprint import Fingerprint
 from harness.provenance import data_sha256, stored
 from leaderboards.rows import TRAINED, ResultRow
 from tests.conftest import FAST
@@ -119,6 +122,27 @@ def test_a_run_that_does_not_fine_tune_has_no_recipe(
         )[0]
         assert (row.recipe, row.seed) == (recipe, seed)
         assert row.predict_recipe == "multiway_nano_imagenet"
+
+
+def test_pretraining_is_no_fine_tuning(colours: Path, tmp_path: Path) -> None:
+    """The pretraining's recipe, seed and steps are not those of a fine-tuning, in rows of either kind of weights."""
+    file = tmp_path / "final.safetensors"
+    columns = {"pretraining": "nano_contrastive", "seed": 3, "train_steps": 400, "trained_on": "coco_captioning:train"}
+    weights.save({"beit3.x": torch.zeros(1)}, file, metadata=stored(columns))
+    row = origin.of_weights(file, "5ha")
+    assert (row["pretraining"], row["weights"], row["weights_sha256"]) == (
+        "nano_contrastive",
+        "final.safetensors",
+        "5ha",
+    )
+    assert row["trained_on"] == "coco_captioning:train"
+    assert not {"recipe", "seed", "train_steps", "finetuned_sha256"} & set(row)
+    begun = origin.of_training(
+        plan("imagenet", data=colours, weights=file, seed=4, **OPTIONS),
+        weights_sha256="5ha",
+        data=Fingerprint(data="d", images={}),
+    )
+    assert (begun["pretraining"], begun["recipe"], begun["seed"]) == ("nano_contrastive", "multiway_nano_imagenet", 4)
 
 
 def test_columns_of_training_are_columns() -> None:

@@ -14,7 +14,7 @@ import torch
 import backbones
 from backbones import weights
 from backbones.errors import InputError, UsageError
-from harness import peak, pretraining, pretraining_log
+from harness import origin, peak, pretraining, pretraining_log
 from harness.pretraining_plan import CLUSTERS, TOKENIZER, plan
 from harness.workdir import CHECKPOINTS, FINAL
 from tasks.pretraining import toy_data
@@ -72,6 +72,8 @@ def test_each_stage_begins_with_what_another_made(whole: Path) -> None:
 def test_the_result_is_a_backbone_that_any_task_begins_with(whole: Path) -> None:
     model = backbones.build("multiway_nano", weights=whole / "nano_masked" / CHECKPOINTS / FINAL)
     assert torch.equal(model.text_embed.weight, final(whole, "nano_masked")["beit3.text_embed.weight"])
+    row = origin.of_weights(whole / "nano_masked" / CHECKPOINTS / FINAL, "")
+    assert (row["pretraining"], row.get("recipe")) == ("nano_masked", None)
 
 
 def test_figures_of_each_kind_of_data_are_in_a_csv_and_a_picture(whole: Path) -> None:
