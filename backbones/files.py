@@ -23,7 +23,7 @@ _NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS)
 def reading(path: Path | str, what: str, *, fix: str = "Copy or download it again.") -> Iterator[None]:
     """Read a user's file: whatever is wrong with its content becomes an `InputError` with its path.
 
-    An `InputError` from inside says more and is passed on as it is.
+    An `InputError` from inside says more and is passed on, with the path behind it where it lacks one.
 
     Args:
         what: the file in words, such as "weights".
@@ -31,8 +31,10 @@ def reading(path: Path | str, what: str, *, fix: str = "Copy or download it agai
     """
     try:
         yield
-    except InputError:
-        raise
+    except InputError as error:
+        if str(path) in str(error):
+            raise
+        raise type(error)(f"{error} ({path})", options=error.options) from error
     except Exception as error:  # a damaged file makes any library raise anything
         raise InputError(f"{path} ({what}) cannot be read: {reason(error)}. {fix}") from error
 

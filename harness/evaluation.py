@@ -10,9 +10,9 @@ from harness.experiment import limited, require_limit
 from harness.scoring import (
     Scores,
     dataset_name,
-    naming,
     predicted_subset,
     read_predictions,
+    records_of,
     require_predictions,
     score_file,
 )
@@ -127,7 +127,7 @@ def submit(
         labels = read_labels(adapter, root)
     larger = (lambda: read_samples(adapter, root, facts.within)) if facts.within else None
     records = read_predictions(path, adapter, samples, larger=larger)
-    with naming(path, adapter):
+    with records_of(path, adapter):
         files = adapter.submission(records, samples, split=split, name=name, labels=labels)
     for file in files:
         if facts.largest_file is not None and len(file.content) > facts.largest_file:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -102,7 +102,7 @@ def score_file(
     predictions_sha256 = provenance.predictions_sha256(path)
     origin = stored_origin.read(path, sha256=predictions_sha256)
     records = read_predictions(path, adapter, samples)
-    with naming(path, adapter):
+    with records_of(path, adapter):
         measurements = adapter.score(records, samples, labels=labels)
     run_id, started = provenance.new_run()
     data_sha256 = provenance.data_sha256(adapter, samples, root)
@@ -176,16 +176,9 @@ def read_predictions(
     return {record["id"]: record for record in records if record["id"] in wanted}
 
 
-@contextmanager
-def naming(path: Path, adapter: TaskAdapter) -> Iterator[None]:
-    """Work with records whose task knows samples and not the file: its errors get the file's path."""
-    try:
-        with reading(path, f"predictions of {adapter.name}", fix=_accepted(adapter)):
-            yield
-    except InputError as error:
-        if str(path) in str(error):
-            raise
-        raise type(error)(f"{error} (Predictions: {path})", options=error.options) from error
+def records_of(path: Path, adapter: TaskAdapter) -> AbstractContextManager[None]:
+    """Context of work with a file's records: the task knows samples and not the file, whose path its errors get."""
+    return reading(path, f"predictions of {adapter.name}", fix=_accepted(adapter))
 
 
 def require_predictions(path: Path, adapter: TaskAdapter) -> None:
