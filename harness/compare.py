@@ -15,6 +15,7 @@ from leaderboards import comparison
 from leaderboards.comparison import MARGIN, Difference
 from tasks import registry
 from tasks.common.checking import read_labels, read_samples
+from tasks.common.reading import repeated
 
 Side = Mapping[str, Sequence[Run]]  # runs of one setting by seed
 
@@ -78,6 +79,8 @@ def compare(
     given = [runs.read(path) for path in paths]
     if len(given) < 2:
         raise UsageError("There is nothing to compare: give two runs or more.")
+    if again := repeated(run.path.resolve() for run in given):
+        raise UsageError(f"The run {again[0]} is given twice, and differs from itself by nothing. Give another one.")
     sides = runs.by_setting(given)
     if len(sides) < 2:  # seeds of one setting, which are compared with one another then
         sides = {str(run.path): {run.seed: [run]} for run in given}

@@ -102,6 +102,7 @@ def test_two_laboratories_compare_by_files_of_replicates(runs: Path, capsys: pyt
     ("arguments", "status", "message"),
     [
         (["good"], 2, "two runs or more"),
+        (["good", "good"], 2, "is given twice"),
         (["good", "absent"], 1, "is not a scored run"),
         (["good", "bad", "--margin", "0"], 2, "above 0"),
         (["good", "bad", "--show", "1"], 2, "--show needs --data"),

@@ -19,8 +19,16 @@ CONCRETE = (
     (r"(run vqav2 .*)--backbone \S+ --weights \S+", rf"\1--backbone multiway_nano {SHORT}"),
     (r"(predict vqav2 .*)--backbone \S+ --weights \S+", r"\1--backbone multiway_nano --weights TUNED --split test-dev"),
     (r"submit vqav2 runs/…/\S+", "submit vqav2 made/vqav2/multiway_nano-final/predictions/test-dev.jsonl"),
+    (r"compare runs/imagenet/one runs/imagenet/other", "compare made/imagenet/one made/imagenet/other"),
+    (r"(--results|results|export) runs\b", r"\1 made"),
+    (r"(pretrain nano_.*)", r"\1 --set steps=3 --set warmup_steps=1 --set batch_size=8 --set micro_batch=8"),
+    (r"ablate .*", "ablate ablation_e_text_reconstruction --dry-run"),  # a whole grid takes hours
     (r"/data", DATA),
 )
+
+
+# Commands on data and weights of the reader's own, and what they answer where there are none.
+REFUSED = {("pretrain", "base_masked"): "There is no folder my_data"}
 
 
 def commands(text: str | None = None) -> list[str]:
@@ -38,7 +46,9 @@ def concrete(command: str) -> list[str]:
         command = re.sub(pattern, replacement, command)
     words = command.split()[1:]
     if words[0] == "predict":
-        words += ["--limit", "12", "--set", "workers=0", "--out", "made"]
+        words += ["--set", "workers=0", "--out", "made"]
+        if "test-dev" not in words:  # a server takes whole splits alone
+            words += ["--limit", "12"]
         words = [TUNED.format(task=words[1]) if word == "TUNED" else word for word in words]
     if words[0] == "score" and words[1] == "coco_detection":
         words += ["--limit", "12"]

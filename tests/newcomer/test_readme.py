@@ -30,3 +30,9 @@ def test_a_command_with_a_placeholder_that_is_not_known_is_an_error() -> None:
 def test_slips_parse() -> None:
     for slip in SLIPS:
         assert _parser().parse_args(slip.command.split()).run
+
+
+def test_results_are_read_where_runs_leave_them() -> None:
+    assert concrete("harness results runs --sort value") == ["results", "made", "--sort", "value"]
+    assert concrete("harness table overview --results runs")[-1] == "made"
+    assert concrete("harness predict vqav2 --data /data --backbone … --weights a.pth").count("--limit") == 0
