@@ -14,6 +14,7 @@ from harness.grids.jobs import Job, of
 from harness.grids.planning import of_size
 from harness.hardware import Hardware
 from leaderboards import grids
+from tasks import toy
 from tasks.classification import recipes as classification
 from tasks.pretraining import toy_data
 
@@ -182,6 +183,32 @@ def test_a_file_that_nobody_gives_is_asked_for(colours: Path, tmp_path: Path, pr
     text = GRID.replace("multiway_nano", "beit3_base_patch16_224") + PRETRAINED.replace("nano_masked", "base_masked")
     with pytest.raises(UsageError, match=r"row 'plain': .*--tokenizer FILE|--image-tokenizer FILE"):
         planned(tmp_path, colours, text, pretraining_data=str(pretraining_data))
+
+
+@pytest.fixture(scope="module")
+def practice(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The smallest toy data of the tasks of the paper's grids."""
+    folder = tmp_path_factory.mktemp("practice")
+    toy.write(folder, tasks=("coco", "nlvr2", "flickr30k"), scale=0.001, image_size=32)
+    return folder
+
+
+@pytest.mark.slow
+def test_the_paper_grids_share_the_pretraining_of_their_baseline(
+    practice: Path, pretraining_data: Path, tmp_path: Path
+) -> None:
+    baselines, variants = set(), set()
+    for name in grids.names():
+        found = planning.plan(
+            name, data=str(practice), pretraining_data=str(pretraining_data), out=tmp_path, device=CPU, seeds=(0,)
+        )
+        assert len(found.cells) == 3 * len(found.grid.run_rows)
+        assert len(found.jobs) == len(found.cells) + len({job.key for job in found.jobs if job.kind == "stage"})
+        for (row, _, _), job in found.cells.items():
+            (baselines if row == found.grid.baseline else variants).add(job.needs)
+            assert job.identity["pretraining"]["weights"] == ""  # from random weights, all of them
+    assert len(baselines) == 1
+    assert len(variants) == 1 + 1 + 2 + 2 + 3 + 3 and not baselines & variants
 
 
 def test_another_size_takes_its_own_recipes_and_no_budget() -> None:
