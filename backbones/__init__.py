@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from backbones import opencv
+from backbones.bundled import weights as bundled_weights
 from backbones.config import CHANGE, CONFIGS, MultiwayConfig, config, family
 from backbones.errors import InputError, UsageError
 
@@ -24,6 +25,7 @@ __all__ = [
     "UsageError",
     "build",
     "bundled_tokenizer",
+    "bundled_weights",
     "config",
     "family",
     "names",

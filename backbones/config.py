@@ -80,7 +80,9 @@ _LARGE = MultiwayConfig(dim=1024, layers=24, heads=16, ffn_dim=4096)
 _GIANT = MultiwayConfig(
     patch_size=14, dim=1408, layers=40, heads=16, ffn_dim=6144, attention="shared", sub_ln=False, vl_layers=3
 )
-_NANO = MultiwayConfig(image_size=64, dim=192, layers=6, heads=3, ffn_dim=768, vocab_size=2048, max_text_positions=130)
+_NANO = MultiwayConfig(
+    image_size=64, patch_size=8, dim=128, layers=6, heads=4, ffn_dim=512, vocab_size=2048, max_text_positions=130
+)
 
 CONFIGS: dict[str, MultiwayConfig] = {
     "multiway_nano": _NANO,

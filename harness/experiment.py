@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 OFFICIAL_TOKENIZER = "beit3.spm"
 LONGEST_NAME = 200  # characters of a run's folder
+NO_WEIGHTS = "none"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,6 +146,8 @@ def plan(
         backbone: see `backbones.build`.
         data: the task's data folder, or one that holds it under its usual name.
         out: holds `results.csv` and one folder per run.
+        weights: .safetensors or an official .pth; when not given, the file that is bundled with the backbone, if
+            there is one; "none" for random values.
         tokenizer: sentencepiece model, for tasks with text; when not given, the bundled one of `multiway_nano`, else
             `beit3.spm` beside the weights or in the data folder.
         recipe: which of the task's recipes; see `choice.choose` for when it is not given.
@@ -233,11 +236,14 @@ def resolve(
     """
     adapter = tasks.get(task)
     backbones.require(backbone)
-    if adapter.needs_text and backbone.startswith(backbones.TIMM):
-        raise UsageError(f"Task {task} needs a text encoder, which {backbone} lacks. Use a Multiway backbone.")
-    weights = Path(weights) if weights else None
-    base, notices = choose(adapter, backbone=backbone, weights=weights, given=recipe)
+    given = None if weights in (None, "", NO_WEIGHTS) else Path(weights)
+    base, notices = choose(adapter, backbone=backbone, weights=given, given=recipe)
     altered = _changed(task, base, changes)
+    if adapter.reads_text(altered) and backbone.startswith(backbones.TIMM):
+        what = f"Task {task}" if adapter.needs_text else f"Recipe {altered.name}"
+        raise UsageError(f"{what} needs a text encoder, which {backbone} lacks. Use a Multiway backbone.")
+    bundled = None if weights or weights_follow else backbones.bundled_weights(backbone, adapter.begins_with(altered))
+    weights = given or bundled
     by_hand = frozenset(change.partition("=")[0] for change in changes)
     notices += agreed_size(backbone, altered, by_hand="image_size" in by_hand, recipes=adapter.recipes)
     notices += _implied(altered, [name for name in altered.differs_from(base) if name not in by_hand])
@@ -245,18 +251,20 @@ def resolve(
     require_limit(limit)
     require_folder(Path(data))
     folder = adapter.data_folder(Path(data))
-    if weights is not None:
+    if bundled:
+        notices += (f"Begins with the bundled {weights.name} (--weights none: with random values)",)
+    elif weights is not None:
         require_weights(weights)
     elif weights_follow:
         pass
     elif altered.trains:
-        notices += (f"No --weights: {backbone} is fine-tuned from random values, without pretraining",)
+        notices += (f"Without weights: {backbone} is fine-tuned from random values",)
     else:
         raise UsageError(f"Recipe {altered.name} does not fine-tune: {task} needs --weights with backbone and head.")
     return Resolved(
         adapter=adapter,
         weights=weights,
-        tokenizer=_tokenizer(adapter, backbone, tokenizer, weights, folder),
+        tokenizer=_tokenizer(adapter, backbone, tokenizer, weights, folder) if adapter.reads_text(altered) else None,
         data=folder,
         recipe=altered,
         altered=tuple(altered.differs_from(base)),
@@ -345,11 +353,7 @@ def _splits(adapter: TaskAdapter, given: str | Sequence[str] | None) -> tuple[st
     return names or (adapter.eval_split,)
 
 
-def _tokenizer(
-    adapter: TaskAdapter, backbone: str, given: str | Path | None, weights: Path | None, data: Path
-) -> Path | None:
-    if not adapter.needs_text:
-        return None
+def _tokenizer(adapter: TaskAdapter, backbone: str, given: str | Path | None, weights: Path | None, data: Path) -> Path:
     if given is not None:
         return Path(given)
     usual = [backbones.bundled_tokenizer(backbone), data / OFFICIAL_TOKENIZER, data.parent / OFFICIAL_TOKENIZER]

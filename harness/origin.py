@@ -17,7 +17,7 @@ from backbones import weights as weight_files
 from backbones.released import released
 from harness import distributed, provenance
 from harness.device import describe, device, peak_memory, prediction_precision
-from harness.experiment import Experiment
+from harness.experiment import NO_WEIGHTS, Experiment
 from harness.fingerprint import Fingerprint
 from harness.inference import Predicted
 from leaderboards import leaks, rows
@@ -99,7 +99,7 @@ def of_prediction(experiment: Experiment, model: nn.Module, predicted: Predicted
 
 def _file(path: Path | None, sha256: str) -> dict[str, str]:
     if path is None:
-        return {}
+        return {"weights": NO_WEIGHTS}
     return {"weights": path.name, "weights_sha256": sha256, "released": released(path)}
 
 

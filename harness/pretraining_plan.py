@@ -13,7 +13,7 @@ from backbones import weights as weight_files
 from backbones.errors import InputError, UsageError
 from backbones.files import require_weights
 from harness import distributed
-from harness.experiment import require_seed
+from harness.experiment import NO_WEIGHTS, require_seed
 from harness.progress import track
 from harness.workdir import CHECKPOINTS, FINAL
 from tasks.pretraining import recipes, sources, stages, toy_data
@@ -158,7 +158,7 @@ def _words(backbone: str, given: str | None, weights: str | None, found: sources
 
 
 def _first_weights(recipe: PretrainingRecipe, given: str | None, root: Path) -> Path | None:
-    if given == "none":
+    if given == NO_WEIGHTS:
         return None
     if given:
         require_weights(Path(given))

@@ -63,7 +63,9 @@ class ResultRow:
         "draws behind low and high, seeded by data_sha256; empty if Wilson's", default=None
     )
     backbone: str = _column("backbone name", default="")
-    weights: str = _column("file that fine-tuning started from, or that predicted without it", default="")
+    weights: str = _column(
+        "file that fine-tuning started from, or that predicted without it; none: random values", default=""
+    )
     weights_sha256: str = _column("its sha256", default="")
     released: str = _column("the released BEiT-3 checkpoint whose name `weights` has", default="")
     pretraining: str = _column("recipe of `harness pretrain` that made `weights`; empty of others", default="")

@@ -62,6 +62,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, TypedDict
 
+from backbones.bundled import Stage
 from backbones.errors import UsageError, unknown
 from tasks.recipe import Recipe
 
@@ -142,7 +143,7 @@ class TaskContext:
 
     root: Path  # the task's own data folder
     recipe: Recipe
-    tokenizer: Tokenizer | None = None  # given to tasks with `needs_text`
+    tokenizer: Tokenizer | None = None  # given to recipes that read text
     labels: Any = None  # what `TaskAdapter.labels` read
 
 
@@ -167,6 +168,7 @@ class TaskAdapter(ABC):
     train_split: ClassVar[str] = "train"
     eval_split: ClassVar[str] = "val"
     validation_split: ClassVar[str | None] = None  # scored during training; None: the evaluation split
+    pretraining: ClassVar[Stage] = "masked"  # stage whose bundled weights the task begins with
     needs_text: ClassVar[bool] = False  # such tasks take Multiway backbones only
     record_bytes: ClassVar[int] = 500  # of one predicted record on the disk, generously
     pictures: ClassVar[bool] = False  # whether there is a `picture` of a prediction
@@ -229,6 +231,14 @@ class TaskAdapter(ABC):
         Raises:
             InputError: a record that is not of the task's form; the message names the sample.
         """
+
+    def reads_text(self, recipe: Recipe) -> bool:
+        """True where a recipe needs the tokenizer; such a recipe takes Multiway backbones only."""
+        return self.needs_text
+
+    def begins_with(self, recipe: Recipe) -> Stage:
+        """The stage of pretraining whose bundled weights a recipe begins with."""
+        return self.pretraining
 
     def backbone_options(self, recipe: Recipe, *, layers: int) -> dict[str, Any]:
         """Fields of `MultiwayConfig` that the task sets, besides image size and drop path, for so many layers."""

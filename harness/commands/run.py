@@ -24,7 +24,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("tasks", nargs="+", metavar="TASK", help="see `harness list tasks`, or a .py file")
     options.add_experiment(parser)
     parser.add_argument("--dataset", metavar="NAME", help=options.DATASET)
-    parser.add_argument("--weights", metavar="FILE", help="pretrained weights, .safetensors or official .pth")
+    parser.add_argument(
+        "--weights",
+        metavar="FILE",
+        help="pretrained weights, .safetensors or official .pth; none: random ones (default: those bundled, if any)",
+    )
     parser.add_argument(
         "--log", action="append", default=[], choices=("tensorboard", "wandb"), help="besides the local log files"
     )
@@ -58,7 +62,11 @@ def run(args: argparse.Namespace) -> CommandOutput:
     if args.seeds:
         _require_training(experiments)
     rows, refused = _run_each(experiments, args)
-    results = rows_table(f"Results, also in {args.out}/{api.RESULTS}", rows)
+    several = len(args.tasks) > 1
+    primary = {each.adapter.name: each.adapter.primary.name for each in experiments}
+    shown = [row for row in rows if row.metric == primary[row.task]] if several else rows
+    title = f"Results, {'the primary metric of each task; all are' if several else 'also'} in {args.out}/{api.RESULTS}"
+    results = rows_table(title, shown)
     spreads = over_seeds(rows) if args.seeds else []
 
     def show(console: Console) -> None:

@@ -6,23 +6,28 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from backbones.bundled import Stage
 from backbones.errors import UsageError
 from tasks.adapter import Finding, Metric, Progress, Sample, Split, TaskAdapter, TaskContext
-from tasks.classification.recipes import RECIPES
+from tasks.classification.recipes import RECIPES, ImageNetRecipe
 from tasks.common.checking import check_splits, compared
-from tasks.recipe import Recipe
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
     from torch.utils.data import Dataset
 
     from tasks.bootstrap import Measurement
+    from tasks.classification.dual_encoder import NameClassifier
     from tasks.classification.model import ImageClassifier
     from tasks.common.packing import Packed
 
 
 class ImageNet(TaskAdapter):
     """Top-1 and top-5 accuracy, and ReaL accuracy when `real.json` is in the data folder.
+
+    Recipes with a linear head are the official code's; `…_names` are the paper's, which retrieve the class names with
+    two encoders: after a stage on ImageNet-21K (`…_names_21k`, --data a folder of its classes), or with contrastively
+    pretrained weights as they are (--set epochs=0).
 
     Layouts: `train/<class>/*` and `val/<class>/*` (classes in sorted order), or the official
     `imagenet.train.index.jsonl` and `imagenet.val.index.jsonl` beside them, which win when present. A sample's
@@ -81,9 +86,9 @@ class ImageNet(TaskAdapter):
         from timm.data import create_transform
 
         from tasks.classification.dataset import ClassificationDataset
-        from tasks.common.images import IMAGENET_MEAN, IMAGENET_STD
 
         recipe = context.recipe
+        mean, std = _statistics(recipe)
         if recipe.micro_batch % 2 and (recipe.mixup or recipe.cutmix):
             raise UsageError(
                 f"Mixup and cutmix mix pairs of samples, so micro_batch must be even, not {recipe.micro_batch}. Set "
@@ -98,25 +103,30 @@ class ImageNet(TaskAdapter):
             interpolation="bicubic",
             re_prob=recipe.random_erasing,
             re_mode="pixel",
-            mean=IMAGENET_MEAN,
-            std=IMAGENET_STD,
+            mean=mean,
+            std=std,
         )
-        return ClassificationDataset(samples, root=context.root, transform=transform)
+        names = [name[0] for name in _name_ids(context)] if recipe.head == "names" else None
+        return ClassificationDataset(samples, root=context.root, transform=transform, names=names)
 
     def eval_set(self, samples: Sequence[Sample], context: TaskContext) -> Dataset:
         from tasks.classification.dataset import ClassificationDataset
-        from tasks.common.images import IMAGENET_MEAN, IMAGENET_STD, center_crop
+        from tasks.common.images import center_crop
 
         recipe = context.recipe
-        transform = center_crop(recipe.image_size, crop_pct=recipe.crop_pct, mean=IMAGENET_MEAN, std=IMAGENET_STD)
+        mean, std = _statistics(recipe)
+        transform = center_crop(recipe.image_size, crop_pct=recipe.crop_pct, mean=mean, std=std)
         return ClassificationDataset(samples, root=context.root, transform=transform)
 
-    def model(self, backbone: nn.Module, context: TaskContext) -> ImageClassifier:
+    def model(self, backbone: nn.Module, context: TaskContext) -> ImageClassifier | NameClassifier:
         from timm.data import Mixup
 
+        from tasks.classification.dual_encoder import NameClassifier
         from tasks.classification.model import ImageClassifier
 
         recipe = context.recipe
+        if recipe.head == "names":
+            return NameClassifier(backbone, names=_name_ids(context), label_smoothing=recipe.label_smoothing)
         classes = len(context.labels)
         mixup = None
         if recipe.mixup or recipe.cutmix:
@@ -134,8 +144,14 @@ class ImageNet(TaskAdapter):
             label_smoothing=recipe.label_smoothing,
         )
 
-    def backbone_options(self, recipe: Recipe, *, layers: int) -> dict[str, Any]:
-        return {"final_norm": False}
+    def backbone_options(self, recipe: ImageNetRecipe, *, layers: int) -> dict[str, Any]:
+        return {"final_norm": recipe.head == "names"}
+
+    def reads_text(self, recipe: ImageNetRecipe) -> bool:
+        return recipe.head == "names"
+
+    def begins_with(self, recipe: ImageNetRecipe) -> Stage:
+        return "contrastive" if recipe.head == "names" else "masked"
 
     def score(
         self, predictions: Mapping[str, Mapping[str, Any]], samples: Sequence[Sample], *, labels: Any = None
@@ -143,3 +159,23 @@ class ImageNet(TaskAdapter):
         from tasks.classification.metrics import measure
 
         return measure(predictions, samples)
+
+
+def _statistics(recipe: ImageNetRecipe) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of the channels: ImageNet's in the official code, pretraining's for class names."""
+    from tasks.common.images import HALF, IMAGENET_MEAN, IMAGENET_STD
+
+    return (HALF, HALF) if recipe.head == "names" else (IMAGENET_MEAN, IMAGENET_STD)
+
+
+def _name_ids(context: TaskContext) -> list[list[Tensor]]:
+    """Token ids of the prompts of each class: [classes][prompts], int64 [length]."""
+    from tasks.classification.names import prompts, texts
+    from tasks.common.text import TextField
+
+    field = TextField(tokenizer=context.tokenizer, length=context.recipe.max_tokens)
+    templates = prompts(context.recipe.prompt)
+    return [
+        [field(template.format(text), of=f"class {name}") for template in templates]
+        for name, text in zip(context.labels, texts(context.labels), strict=True)
+    ]

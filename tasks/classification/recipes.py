@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal
 
 from backbones.errors import UsageError
 from tasks.common import deviations
@@ -31,6 +31,9 @@ class ImageNetRecipe(Recipe):
     random_erasing: float = 0.25
     smallest_crop: float = 0.08  # of the area, in RandomResizedCrop
     crop_pct: float = 1.0
+    head: Literal["linear", "names"] = "linear"  # names: two encoders retrieve the class names, as in the paper
+    prompt: str = "{}"  # text of a class, {} its name; several are separated by | (training takes the first)
+    max_tokens: int = 64  # of a text, <s> and </s> included
 
     RANGES: ClassVar[Mapping[str, str]] = {
         **Recipe.RANGES, "mixup": "[0, 100]", "cutmix": "[0, 100]", "mixup_group": "[1, 1e6]",
@@ -52,8 +55,23 @@ class ImageNetRecipe(Recipe):
                 f"Recipe field auto_augment is a policy as timm writes it, rand-m9-mstd0.5-inc1 for one, not "
                 f"{self.auto_augment!r:.60}: m up to 30 is the magnitude, n up to 9 the number of operations."
             )
+        if self.head == "names" and (self.mixup or self.cutmix):
+            raise UsageError(
+                "head=names retrieves one name for each image, and mixup and cutmix make images of two classes: set "
+                "both to 0, --set mixup=0 --set cutmix=0."
+            )
+        if not all("{}" in prompt for prompt in self.prompt.split("|")):
+            raise UsageError(
+                f"Recipe field prompt has {{}} where a class's name goes, in each text: not {self.prompt!r}."
+            )
 
 
+_PAPER = "arXiv 2208.10442, Table 17, {} column"
+_NAMES = (
+    "the paper does not say which names an image is compared with in training: those of the classes in its batch",
+    "the paper states no augmentation: crops of at least 8% of the area and flips alone",
+)
+_BORROWED = "the paper states these numbers for the giant"
 _DEVIATIONS = (*deviations.OFFICIAL, "augmentation of the installed timm, not of 0.4.12")
 _OFFICIAL = "unilm beit3/get_started/get_started_for_image_classification.md and the code's defaults"
 RECIPES = {
@@ -80,9 +98,32 @@ RECIPES = {
         ),
     ),
     "nano": ImageNetRecipe(
-        name="multiway_nano_imagenet", source="ours, for two laptop cores and the toy data", image_size=64, epochs=12,
-        warmup_epochs=1, batch_size=64, lr=1.5e-3, layer_decay=1.0, weight_decay=0.05, drop_path=0.0, clip_grad=3.0,
+        name="multiway_nano_imagenet", source="ours, for two laptop cores and the toy data", image_size=64, steps=100,
+        batch_size=64, lr=1e-3, layer_decay=1.0, weight_decay=0.05, drop_path=0.0, clip_grad=3.0,
         mixup=0.0, cutmix=0.0, auto_augment=None, color_jitter=0.0, random_erasing=0.0, smallest_crop=0.5,
         label_smoothing=0.1, micro_batch=64, workers=1,
     ),
 }  # fmt: skip
+
+_GIANT_NAMES = replace(
+    RECIPES["giant"], name="beit3_giant_imagenet_names", head="names", source=_PAPER.format("ImageNet-1K"),
+    deviations=(
+        *_NAMES, "no stage on ImageNet-21K goes before, unless the weights had it (giant_names_21k)",
+        "the paper's batch of 2k is 2,048", deviations.SCHEDULE,
+    ),
+)  # fmt: skip
+_GIANT_NAMES_21K = replace(
+    _GIANT_NAMES, name="beit3_giant_imagenet21k_names", source=_PAPER.format("ImageNet-21K"), image_size=224, epochs=50,
+    warmup_epochs=5, batch_size=16_384, lr=5e-5, layer_decay=0.85, beta2=0.98, eps=1e-6,
+    deviations=(*_NAMES, "the paper's batch of 16k is 16,384", deviations.SCHEDULE),
+)  # fmt: skip
+RECIPES |= {"giant_names": _GIANT_NAMES, "giant_names_21k": _GIANT_NAMES_21K}
+for _size, _drop_path, _part in (("base", 0.15, 64), ("large", 0.25, 32)):
+    _own = {"drop_path": _drop_path, "micro_batch": _part, "checkpoint_activations": False}
+    for _key, _recipe in (("names", _GIANT_NAMES), ("names_21k", _GIANT_NAMES_21K)):
+        RECIPES[f"{_size}_{_key}"] = replace(
+            _recipe, name=_recipe.name.replace("giant", _size), deviations=(_BORROWED, *_recipe.deviations), **_own
+        )
+RECIPES["nano_names"] = replace(
+    RECIPES["nano"], name="multiway_nano_imagenet_names", head="names", prompt="a picture of a {}", lr=5e-4
+)

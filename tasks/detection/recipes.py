@@ -120,7 +120,7 @@ RECIPES = {
     ),
     "nano": DetectionRecipe(
         name="multiway_nano_coco_detection", source="ours, for two laptop cores and the toy data", image_size=256,
-        epochs=3, warmup_epochs=1, batch_size=8, lr=5e-4, weight_decay=0.05, drop_path=0.0, clip_grad=3.0,
+        epochs=2, warmup_epochs=1, batch_size=8, lr=5e-4, weight_decay=0.05, drop_path=0.0, clip_grad=3.0,
         window=8, global_blocks=2, head_channels=32, scale_jitter=(0.8, 1.25), roi_batch=32, micro_batch=8, workers=1,
     ),
 }  # fmt: skip

@@ -29,13 +29,15 @@ from tasks.toy.shapes import SHAPES
 from tasks.toy.statements import sample_group
 from tasks.toy.still_life import Palette, sample_still_life
 
-VERSION = 1
-SIZES = {"still_life": 12_000, "subject": 5_000, "jumble": 1_000, "landscape": 1_500, "texts": 3_000}
+VERSION = 2
+SIZES = {"still_life": 12_000, "subject": 12_000, "jumble": 1_000, "landscape": 1_500, "texts": 3_000}
 LEAST = 4
 TILE = 80  # pixels, as the square pictures of the benchmarks
 ENLARGED = {"jumble": 3, "landscape": 2}  # longer side in tiles, as in tasks.toy.instances and tasks.toy.ade20k
 SEEN = 60  # pixels of a thing on a tile from which a caption names it
 CAPTIONS = 4  # of a still life
+FORMS = ("{}", "{} before {}", "a picture of {}", "a large {shape}", "{} with {count} small things")  # of a subject's
+SUBJECT_CAPTIONS = 2
 ASKED = ("yes/no", "other", "number")
 SURFACES = {
     "solid": "plain", "striped": "striped", "dotted": "dotted", "checkered": "checkered", "gradient": "shaded",
@@ -72,7 +74,7 @@ def write(folder: Path, *, seed: int = 0, scale: float = 1.0, progress: Progress
         rng = generator(seed, "pretraining/subject", index)
         scene = sample_scene(rng)
         name = _save(folder, "subject", index, scene)
-        described.append(_row(name, [_about_subject(rng, scene)], first=10**7 + 10 * index))
+        described.append(_row(name, _about_subject(rng, scene), first=10**7 + 10 * index))
     for kind in ENLARGED:
         for index in numbers(sizes[kind], f"draw {kind}s", progress):
             described += _tiles(folder, kind, index, seed=seed)
@@ -109,13 +111,13 @@ def _painted(texture: Texture, noun: str) -> str:
     return f"{article(SURFACES[texture.material])} {noun} in {texture.colour} and {texture.accent}"
 
 
-def _about_subject(rng: np.random.Generator, scene: Scene) -> str:
-    """A sentence on the largest thing, sometimes on what it is before."""
+def _about_subject(rng: np.random.Generator, scene: Scene) -> list[str]:
+    """Sentences on the largest thing, one of them sometimes on what it is before."""
     subject = _painted(scene.subject.texture, scene.subject.shape)
-    form = pick(rng, ("{}", "{} before {}", "a picture of {}", "a large {shape}", "{} with {count} small things"))
     ground = _painted(scene.background, "background")
     count = NUMBERS[len(scene.things) + len(scene.clutter) - 1]
-    return form.format(subject, ground, shape=scene.subject.shape, count=count)
+    forms = [FORMS[place] for place in rng.permutation(len(FORMS))[:SUBJECT_CAPTIONS]]
+    return [form.format(subject, ground, shape=scene.subject.shape, count=count) for form in forms]
 
 
 def _tiles(folder: Path, kind: str, index: int, *, seed: int) -> Iterator[Row]:

@@ -83,6 +83,7 @@ class Retrieval(TaskAdapter):
         '.jsonl: {"id": "image:ID" or "text:ID", "feature": [numbers]} a line'
     )
     needs_text = True
+    pretraining = "contrastive"
 
     @abstractmethod
     def read_karpathy(self, root: Path, split: str) -> Sequence[CaptionedImage]:

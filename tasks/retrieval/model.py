@@ -2,35 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from mmengine.model import BaseModel
-from torch import Tensor, nn
+from torch import Tensor
 
-from tasks.common.heads import in_float32, initialise
+from tasks.common.dual_encoder import DualFeatures
 from tasks.common.step_loss import Outputs, gathered
 
-TEMPERATURE = 0.07  # at the start; CLIP, arXiv 2103.00020, section 2.5
 
-
-class DualEncoder(BaseModel):
-    """Backbone, `vision_head`, `language_head` and `logit_scale`, under the official key names.
-
-    A feature is the first token after the final norm, through a linear layer without bias, at length 1. Heads and
-    loss compute in float32 whatever the precision: bfloat16 would round away differences that decide a rank.
-    """
-
-    def __init__(self, backbone: nn.Module) -> None:
-        super().__init__()
-        self.beit3 = backbone
-        self.language_head = nn.Linear(backbone.dim, backbone.dim, bias=False)
-        self.vision_head = nn.Linear(backbone.dim, backbone.dim, bias=False)
-        initialise(self.language_head, self.vision_head)
-        self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / TEMPERATURE)))
+class DualEncoder(DualFeatures):
+    """Two encoders, trained to tell each text's image and each image's text from those of all other pairs."""
 
     def forward(
         self,
@@ -49,8 +33,8 @@ class DualEncoder(BaseModel):
                 "loss" takes as many images as texts, each the other's pair, and "outputs" what `step_loss` needs of
                 them; "predict" gives the images' records, then the texts'.
         """
-        images = None if image is None else self._feature(self.vision_head, image=image)
-        texts = None if text is None else self._feature(self.language_head, text=text, text_padding=text_padding)
+        images = None if image is None else self.image_features(image)
+        texts = None if text is None else self.text_features(text, text_padding)
         if mode in ("loss", "outputs"):
             outputs = {"images": images, "texts": texts, "scale": self.logit_scale.exp()}
             return outputs if mode == "outputs" else {"loss": self.step_loss([outputs])}
@@ -70,10 +54,6 @@ class DualEncoder(BaseModel):
 
     def stand_in(self, batch: Mapping[str, Any]) -> None:
         """None: the loss compares features."""
-
-    def _feature(self, head: nn.Linear, **inputs: Tensor | None) -> Tensor:
-        token = self.beit3(**inputs).tokens[:, 0]
-        return in_float32(lambda features: F.normalize(head(features), dim=-1), token)
 
 
 def contrastive_loss(images: Tensor, texts: Tensor, scale: Tensor) -> Tensor:

@@ -39,7 +39,7 @@ COCO_RECIPES = {
     ),
     "nano": RetrievalRecipe(
         name="multiway_nano_coco_retrieval", source="ours, for two laptop cores and the toy data", image_size=64,
-        epochs=3, warmup_epochs=1, batch_size=64, lr=1e-3, layer_decay=1.0, weight_decay=0.05, drop_path=0.0,
+        steps=60, batch_size=64, lr=5e-4, layer_decay=1.0, weight_decay=0.05, drop_path=0.0,
         clip_grad=3.0, micro_batch=64, workers=1,
     ),
 }  # fmt: skip
@@ -55,7 +55,7 @@ FLICKR30K_RECIPES = {
         source="arXiv 2208.10442, Table 14, Flickr30K column",
         **_LONGER,
     ),
-    "nano": replace(COCO_RECIPES["nano"], name="multiway_nano_flickr30k_retrieval", epochs=4),
+    "nano": replace(COCO_RECIPES["nano"], name="multiway_nano_flickr30k_retrieval"),
 }
 
 _ITC = "unilm beit3/README.md: the resolution of the released checkpoint beit3_{}_itc_patch16_224.pth"

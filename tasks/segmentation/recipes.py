@@ -200,7 +200,7 @@ RECIPES = {
     "nano": SegmentationRecipe(
         name="multiway_nano_ade20k", source="ours, for two laptop cores and the toy data", head="upernet",
         head_channels=64, head_dropout=0.0, norm="GN", image_size=128, scale=(512, 128), ratio_range=(0.75, 1.33),
-        stride=86, epochs=6, warmup_epochs=1, batch_size=16, lr=1e-3, weight_decay=0.05, drop_path=0.0, clip_grad=3.0,
+        stride=86, epochs=2, warmup_epochs=1, batch_size=16, lr=1e-3, weight_decay=0.05, drop_path=0.0, clip_grad=3.0,
         micro_batch=16, workers=1,
     ),
 }  # fmt: skip

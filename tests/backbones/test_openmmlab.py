@@ -34,7 +34,7 @@ def readme_config(package: str, tmp_path: Path) -> Config:
         ("beit3_base_patch16_224", "multiway_nano"),
         ("global_layers=(2, 5, 8, 11)", "global_layers=(2, 5)"),
         ("layers=(3, 5, 7, 11)", "layers=(1, 2, 3, 5)"),
-        ("768", "192"),
+        ("768", "128"),
     ):
         assert old in text or old.startswith(("global", "layers"))
         text = text.replace(old, new)
@@ -100,7 +100,7 @@ def test_both_packages_build_it_from_a_plain_dict(package: str) -> None:
     with torch.inference_mode():
         maps = model(IMAGE)
         expected = model.beit3.maps(IMAGE, [2, 5])
-    assert [tuple(features.shape) for features in maps] == [(2, 192, 4, 6)] * 2
+    assert [tuple(features.shape) for features in maps] == [(2, 128, 4, 6)] * 2
     assert all(torch.equal(a, b) for a, b in zip(maps, expected, strict=True))
 
 

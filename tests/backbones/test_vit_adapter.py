@@ -10,7 +10,8 @@ from backbones.vit_adapter import ViTAdapter, quarters
 
 def build(**options: object) -> tuple[backbones.multiway.Multiway, ViTAdapter]:
     torch.manual_seed(0)
-    backbone = backbones.build("multiway_nano", image_size=64, final_norm=False, **options)
+    options = {"image_size": 64, "patch_size": 16, "final_norm": False} | options
+    backbone = backbones.build("multiway_nano", **options)
     return backbone.eval(), ViTAdapter(backbone).eval()
 
 
@@ -19,7 +20,7 @@ def test_maps_have_four_strides_whatever_the_image() -> None:
     with torch.inference_mode():
         maps = adapter(backbone, torch.randn(2, 3, 64, 96))
     assert [tuple(features.shape) for features in maps] == [
-        (2, 192, 16, 24), (2, 192, 8, 12), (2, 192, 4, 6), (2, 192, 2, 3)
+        (2, 128, 16, 24), (2, 128, 8, 12), (2, 128, 4, 6), (2, 128, 2, 3)
     ]  # fmt: skip
 
 
@@ -187,5 +188,5 @@ def test_weights_start_as_in_the_source() -> None:
     assert extractor.fc1.weight.std().item() == pytest.approx(0.02, rel=0.1)
     assert adapter.prior.stem[1][0].weight.std().item() == pytest.approx((2 / (9 * 64)) ** 0.5, rel=0.05)
     assert extractor.depthwise.weight.std().item() == pytest.approx((2 / 9) ** 0.5, rel=0.1)
-    assert adapter.up.weight.std().item() == pytest.approx((2 / (4 * 192)) ** 0.5, rel=0.05)
+    assert adapter.up.weight.std().item() == pytest.approx((2 / (4 * 128)) ** 0.5, rel=0.05)
     assert extractor.fc1.bias.abs().max() == 0

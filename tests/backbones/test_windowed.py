@@ -97,9 +97,9 @@ def test_making_the_bias_in_parts_changes_nothing(monkeypatch: pytest.MonkeyPatc
     image = torch.randn(2, 3, 128, 96)  # rows and columns differ
     with torch.inference_mode():
         (whole,) = model.maps(image, [5])
-        monkeypatch.setattr(windowed, "MAX_BIAS_ELEMENTS", 2 * 3 * 48 * 6 * 3)  # three rows of queries in global layers
+        monkeypatch.setattr(windowed, "MAX_BIAS_ELEMENTS", 2 * 4 * 192 * 12 * 3)  # three rows of queries
         (parts,) = model.maps(image, [5])
-    assert whole.shape == (2, 192, 8, 6)
+    assert whole.shape == (2, 128, 16, 12)
     torch.testing.assert_close(parts, whole)
 
 

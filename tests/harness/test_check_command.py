@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from harness import toy_sets
 from harness.cli import main
-from harness.commands import toy
 from tests.harness.test_cli import told
 
 
@@ -53,7 +53,7 @@ def test_a_folder_that_is_absent_is_named(tmp_path: Path, capsys: pytest.Capture
     ],
 )
 def test_toy_data_by_the_names_of_tasks(names: list[str], sets: list[str]) -> None:
-    assert toy._sets(names) == sets
+    assert toy_sets.sets(names) == sets
 
 
 def test_a_toy_data_set_that_is_not_known(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

@@ -192,7 +192,7 @@ def test_list_recipes_tells_values_source_and_deviations(
     assert main(["list", "recipes", "nlvr2"]) == 0
     text = capsys.readouterr().out
     rows = {line.split()[0]: line.split()[1:] for line in text.splitlines() if line.strip()}
-    assert rows["lr"] == ["0.0007", "0.001"]
+    assert rows["lr"] == ["0.0007", "0.0005"]
     assert rows["clip_grad"] == ["None", "3"]
     assert "base (beit3_base_nlvr2): a paper\n  - another optimizer\n  - no [dropout]\n" in text
     assert main(["list", "recipes", "nlvr2", "--json"]) == 0

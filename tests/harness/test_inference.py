@@ -35,7 +35,7 @@ def test_weights_are_arranged_once_for_all_batches(tmp_path: Path, precision: st
     items = [{"value": torch.tensor([value])} for value in VALUES]
     samples = [Sample(str(index), None, None) for index in range(len(VALUES))]
     recipe = Recipe(
-        name="tiny", source="", image_size=1, batch_size=2, lr=0.0, micro_batch=2, workers=0, precision=precision
+        name="tiny", source="", image_size=8, batch_size=2, lr=0.0, micro_batch=2, workers=0, precision=precision
     )
     activities = [torch.profiler.ProfilerActivity.CPU]
     with torch.profiler.profile(activities=activities, acc_events=True) as profile:

@@ -57,7 +57,8 @@ def scored(path: Path, colours: Path) -> ResultRow:
 @pytest.mark.training
 def test_a_run_says_what_its_weights_were_trained_with(tuned: tuple[Path, ResultRow], colours: Path) -> None:
     final, row = tuned
-    assert (row.recipe, row.recipe_altered, row.seed) == ("multiway_nano_imagenet", "image_size epochs batch_size", 4)
+    altered = "image_size epochs warmup_epochs steps batch_size"
+    assert (row.recipe, row.recipe_altered, row.seed) == ("multiway_nano_imagenet", altered, 4)
     assert (row.weights, row.released) == ("beit3_base_patch16_224.safetensors", "beit3_base_patch16_224")
     assert (row.trained_on, row.leak) == ("coco_captioning:train imagenet:train", "")
     assert row.weights_sha256 == weights.sha256(final.parents[3] / row.weights)
@@ -84,12 +85,13 @@ def test_predict_and_score_give_the_row_of_the_run(
 
 def test_a_prediction_says_all_that_shaped_it(tuned: tuple[Path, ResultRow], colours: Path, tmp_path: Path) -> None:
     final, row = tuned
-    assert json.loads(row.predict_fields) == {"crop_pct": 1.0, "image_size": 16}
+    linear = {"head": "linear", "prompt": "{}", "max_tokens": 64}
+    assert json.loads(row.predict_fields) == {"crop_pct": 1.0, "image_size": 16} | linear
     assert (row.predict_recipe, row.predict_altered) == ("multiway_nano_imagenet", "image_size")
     changes = (*FAST, "crop_pct=0.5", "lr=1e-9", "mixup=0.1")
     path = harness.predict("imagenet", weights=final, data=colours, out=tmp_path, **OPTIONS | {"changes": changes})
     found = scored(path, colours)
-    assert json.loads(found.predict_fields) == {"crop_pct": 0.5, "image_size": 16}
+    assert json.loads(found.predict_fields) == {"crop_pct": 0.5, "image_size": 16} | linear
     assert found.predict_altered == "image_size crop_pct"  # nothing trained at that rate
     assert (found.recipe_altered, found.recipe_sha256) == (row.recipe_altered, row.recipe_sha256)
     assert found.images_sha256 == ""
@@ -164,7 +166,7 @@ def test_peak_memory_is_that_of_the_stage(tuned: tuple[Path, ResultRow], colours
 
 def test_recipes_know_what_shapes_a_prediction() -> None:
     shaping = {
-        "imagenet": {"image_size", "crop_pct"},
+        "imagenet": {"image_size", "crop_pct", "head", "prompt", "max_tokens"},
         "nlvr2": {"image_size", "max_tokens"},
         "vqav2": {"image_size", "max_tokens"},
         "coco_retrieval": {"image_size", "max_tokens"},

@@ -68,8 +68,19 @@ def test_predictions_for_a_server_are_not_scored(
     assert "truth of vqav2's split test-dev is not public" in capfd.readouterr().err
 
 
-def test_a_run_without_weights_says_so(colours: Path) -> None:
-    said = "No --weights: multiway_nano is fine-tuned from random values, without pretraining"
-    assert said in plan("imagenet", backbone="multiway_nano", data=colours).notices
-    weights = plan("imagenet", backbone="multiway_nano", data=colours, weights=__file__).notices
-    assert said not in weights
+def test_a_run_says_what_it_begins_with(colours: Path) -> None:
+    """The bundled weights of the stage that the recipe begins with, random values, or a file of the user's."""
+
+    def begins(**options: str | None) -> tuple[str | None, list[str]]:
+        run = plan("imagenet", backbone="multiway_nano", data=colours, **options)
+        return run.weights and run.weights.name, [text for text in run.notices if "weights" in text.lower()]
+
+    bundled = "Begins with the bundled {} (--weights none: with random values)"
+    for recipe, name in (
+        ("nano", "multiway_nano.safetensors"),
+        ("nano_names", "multiway_nano_contrastive.safetensors"),
+    ):
+        assert begins(recipe=recipe) == (name, [bundled.format(name)])
+    assert begins(weights="none") == (None, ["Without weights: multiway_nano is fine-tuned from random values"])
+    assert begins(weights=__file__) == (Path(__file__).name, [])
+    assert plan("imagenet", backbone="beit3_base_patch16_224", data=colours).weights is None

@@ -195,7 +195,7 @@ def test_a_run_starts_from_official_pretrained_weights(
     torch.manual_seed(9)
     pretrained = backbones.build("multiway_nano")
     state = {f"beit3.{name}": tensor for name, tensor in pretrained.state_dict().items()}
-    state |= {"mlm_head.weight": torch.zeros(4, 192), "mim_head.bias": torch.zeros(4)}
+    state |= {"mlm_head.weight": torch.zeros(4, 128), "mim_head.bias": torch.zeros(4)}
     torch.save({"model": state}, tmp_path / "nano.pth")
     changes = [*FAST, "epochs=1", "warmup_epochs=0", "lr=1e-9", "min_lr=0", "precision=fp32"]
     options = {"backbone": "multiway_nano", "data": colours, "out": tmp_path, "weights": tmp_path / "nano.pth"}

@@ -31,7 +31,8 @@ def outcomes(monkeypatch: pytest.MonkeyPatch) -> dict[str, Exception]:
     def run(experiment: Experiment, **_: object) -> list:
         if error := errors.get(experiment.adapter.name):
             raise error
-        return [of_run("a", task=experiment.adapter.name, metric="accuracy")]
+        adapter = experiment.adapter
+        return [of_run("a", task=adapter.name, metric=name) for name in (adapter.primary.name, "another")]
 
     monkeypatch.setattr(pipeline, "run", run)
     return errors
@@ -46,6 +47,7 @@ def test_a_task_that_fails_does_not_end_the_others(outcomes: dict, colours: Path
     assert main(listed(colours)) == 1
     out, err = capfd.readouterr()
     assert "imagenet" in out and "nlvr2" in out
+    assert "top1" in out and "another" not in out  # which results.csv has
     whole = f"harness run ade20k --backbone multiway_nano --data {colours} --set batch_size=8"
     assert f"Not done: ade20k: One batch is too large. The whole command: {whole}" in out
     assert "harness: ade20k: One batch is too large." in err
@@ -55,12 +57,13 @@ def test_programs_get_rows_and_reasons(outcomes: dict, colours: Path, capsys: py
     outcomes["imagenet"] = RuntimeError("a bug")
     assert main(listed(colours, "--json")) == 1
     answer = json.loads(capsys.readouterr().out)
-    assert [row["task"] for row in answer["rows"]] == ["ade20k", "nlvr2"]
+    assert [row["task"] for row in answer["rows"]] == ["ade20k", "ade20k", "nlvr2", "nlvr2"]
     assert "Unexpected RuntimeError: a bug" in answer["refused"]["imagenet"]
     assert answer["error"] == "Not done: imagenet"
     outcomes.clear()
     assert main(listed(colours, "--json")) == 0
-    assert [row["task"] for row in json.loads(capsys.readouterr().out)] == ["imagenet", "ade20k", "nlvr2"]
+    tasks = [row["task"] for row in json.loads(capsys.readouterr().out)]
+    assert list(dict.fromkeys(tasks)) == ["imagenet", "ade20k", "nlvr2"]
 
 
 def test_a_wrong_call_starts_nothing(outcomes: dict, colours: Path, capsys: pytest.CaptureFixture) -> None:

@@ -161,7 +161,7 @@ def test_an_operator_of_the_full_mmcv_is_told(scenes: Path, tmp_path: Path, caps
                         def __init__(self, within):
                             super().__init__()
                             from mmcv.ops import DeformConv2d
-                            self.within, self.layer = within, DeformConv2d(192, 192, 1)
+                            self.within, self.layer = within, DeformConv2d(128, 128, 1)
 
                         def forward(self, maps):
                             finest, *others = self.within(maps)

@@ -114,7 +114,7 @@ def test_lengths_that_contradict_each_other_are_told(changes: list[str], message
 
 
 def test_what_follows_from_a_length_is_an_alteration_and_is_named() -> None:
-    run = plan("imagenet", backbone="multiway_nano", data=".", changes=["steps=24"])
+    run = plan("imagenet", backbone="beit3_base_patch16_224", data=".", changes=["steps=24"])
     assert run.altered == ("epochs", "warmup_epochs", "steps", "warmup_steps")
     assert "The length given implies epochs=0, warmup_epochs=0, warmup_steps=2" in run.notices
     assert (run.recipe.steps, run.recipe.warmup_steps) == (24, 2)

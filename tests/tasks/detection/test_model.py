@@ -26,7 +26,7 @@ MMDET = dataclasses.replace(RECIPE, style="mmdet")
 
 
 def build(recipe: DetectionRecipe = RECIPE) -> Detector:
-    torch.manual_seed(0)
+    torch.manual_seed(1)
     options = CocoDetection().backbone_options(recipe, layers=6)
     model = Detector(
         backbones.build("multiway_nano", image_size=recipe.image_size, **options), classes=CLASSES, recipe=recipe
@@ -76,7 +76,7 @@ def mmdetections_own(model: Detector) -> torch.nn.Module:
     from mmdet.registry import MODELS
     from mmengine.registry import DefaultScope
 
-    config = cascade_mask_rcnn(192, classes=len(CLASSES), recipe=model.recipe)
+    config = cascade_mask_rcnn(128, classes=len(CLASSES), recipe=model.recipe)
     config.neck = config.backbone
     config.backbone = {
         "type": "Multiway", "name": "multiway_nano", "image_size": 128, "window": 3, "global_layers": (2, 5)
@@ -242,7 +242,7 @@ def test_objects_of_few_pixels_have_an_anchor() -> None:
 
     rpn = build(dataclasses.replace(RECIPE, masks=False)).net.rpn_head
     anchors = torch.cat(rpn.prior_generator.grid_priors([(128 // stride,) * 2 for stride in STRIDES], device="cpu"))
-    assigner = TASK_UTILS.build(cascade_mask_rcnn(192, classes=3, recipe=RECIPE).train_cfg.rpn.assigner)
+    assigner = TASK_UTILS.build(cascade_mask_rcnn(128, classes=3, recipe=RECIPE).train_cfg.rpn.assigner)
     corner = torch.cartesian_prod(torch.arange(3), torch.arange(3)) * 40 + torch.rand(9, 2)  # far from each other
     for side in (4, 8, 12, 16):
         truth = InstanceData(bboxes=torch.cat([corner, corner + side], dim=1), labels=torch.zeros(9, dtype=torch.long))
@@ -277,7 +277,7 @@ def test_every_trained_parameter_learns() -> None:
 
 def test_box_codes_are_vitdets() -> None:
     """detectron2's weights 10, 20 and 30 of places, half of them of extents, as standard deviations."""
-    config = cascade_mask_rcnn(192, classes=3, recipe=RECIPE)
+    config = cascade_mask_rcnn(128, classes=3, recipe=RECIPE)
     found = [head.bbox_coder.target_stds for head in config.roi_head.bbox_head]
     assert found == [pytest.approx([1 / weight] * 2 + [2 / weight] * 2) for weight in (10, 20, 30)]
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 import backbones
 from backbones import weights
+from backbones.config import CONFIGS
 from backbones.errors import InputError, UsageError
 from backbones.noise import Share, sharing
 from tasks.pretraining import clusters, tokenizer
@@ -37,13 +38,13 @@ def pixels(count: int = 4, side: int = 32, seed: int = 0) -> Tensor:
 
 def teacher(grid: int = 2) -> Teacher:
     torch.manual_seed(1)
-    return Teacher(backbones.build(NANO, image_size=16 * grid), grid=grid, dual_encoder=True)
+    return Teacher(backbones.build(NANO, image_size=8 * grid), grid=grid, dual_encoder=True)
 
 
 def distillation(**changes: object) -> Distillation:
     torch.manual_seed(2)
     recipe = dataclasses.replace(RECIPE, **changes)
-    return Distillation(recipe, NANO, teacher(recipe.image_size // 16))
+    return Distillation(recipe, NANO, teacher(recipe.image_size // 8))
 
 
 def sha256(state: dict[str, Tensor]) -> str:
@@ -55,7 +56,7 @@ def sha256(state: dict[str, Tensor]) -> str:
 
 def test_the_encoder_is_a_plain_transformer_without_text() -> None:
     config = encoder_config(NANO, image_size=96, layers=2)
-    assert (config.dim, config.layers, config.patch_size, config.grid) == (192, 2, 16, 6)
+    assert (config.dim, config.layers, config.patch_size, config.grid) == (128, 2, 8, 12)
     assert (config.attention, config.experts, config.sub_ln, config.vl_layers) == ("shared", "standard", False, 0)
     trained = [name for name, p in ImageTokenizer(config, Codebook(3, 2)).named_parameters() if p.requires_grad]
     assert not any("text" in name or "mask_token" in name or ".B." in name for name in trained)
@@ -139,7 +140,7 @@ def test_what_is_no_tokenizer_is_refused(tmp_path: Path) -> None:
     for change, message in (
         ({"quantize.weight": None}, "no codebook"),
         ({"encode_task_layer.0.bias": None}, "1 tensors are missing"),
-        ({"encode_task_layer.2.weight": torch.zeros(5, 192)}, "another shape"),
+        ({"encode_task_layer.2.weight": torch.zeros(5, 128)}, "another shape"),
     ):
         changed = {name: tensor for name, tensor in {**state, **change}.items() if tensor is not None}
         metadata = weights.metadata(tmp_path / "whole.safetensors")
@@ -157,9 +158,10 @@ def test_another_number_of_codes_than_the_weights_predict_is_refused() -> None:
         tokenizer.require_codes(target, state={"mim_head.weight": torch.zeros(8192, 4)}, **files)
 
 
-def test_masked_data_modelling_leaves_the_codebook_as_it_is() -> None:
-    made = distillation(image_size=64).train()
-    made(pixels(side=64))
+def test_masked_data_modelling_leaves_the_codebook_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(CONFIGS, "patch16", dataclasses.replace(CONFIGS[NANO], patch_size=16))
+    made = Distillation(dataclasses.replace(RECIPE, image_size=64), "patch16", teacher(grid=4)).train()
+    made(pixels(side=64), view=pixels(side=32))
     target = TokenizerTarget(made.tokenizer)
     before = sha256(target.state_dict())
     model = MaskedDataModel(small(SMALL), target).train()
@@ -178,23 +180,23 @@ def test_a_dual_encoder_teaches_through_its_image_head(tmp_path: Path) -> None:
     made = teacher(grid=4)
     state = {
         **made.state_dict(),
-        "language_head.weight": torch.zeros(192, 192),
+        "language_head.weight": torch.zeros(128, 128),
         "logit_scale": torch.zeros(()),
     }
     weights.save(state, tmp_path / "dual.safetensors")
     found = read_teacher(NANO, tmp_path / "dual.safetensors", grid=4)
-    images = pixels(side=64)
+    images = pixels(side=32)
     features = found(images)
-    assert features.shape == (4, 16, 192)
+    assert features.shape == (4, 16, 128)
     tokens = made.beit3(image=images.float() / 127.5 - 1).tokens[:, 1:]
     assert torch.allclose(features, tokens @ state["vision_head.weight"].T, atol=1e-4)
 
 
 def test_a_backbone_alone_teaches_its_last_tokens(tmp_path: Path) -> None:
-    backbone = backbones.build(NANO, image_size=64)
+    backbone = backbones.build(NANO, image_size=32)
     weights.save(backbone.state_dict(), tmp_path / "backbone.safetensors")
     found = read_teacher(NANO, tmp_path / "backbone.safetensors", grid=4)
-    images = pixels(side=64)
+    images = pixels(side=32)
     assert torch.allclose(found(images), backbone(image=images.float() / 127.5 - 1).tokens[:, 1:], atol=1e-4)
 
 
@@ -211,7 +213,7 @@ def test_a_timm_model_teaches_in_its_own_normalisation(tmp_path: Path) -> None:
 
 
 def test_clusters_of_features_are_codes(tmp_path: Path) -> None:
-    taught, images = teacher(), pixels(64)
+    taught, images = teacher(), pixels(64, side=16)
     features = taught(images).flatten(0, 1)
     recipe = ClusterRecipe(name="test", source="test", image_size=32, batch_size=1, lr=1.0, codes=10)
     made = clusters.fit(taught, features, recipe, seed=3)

@@ -43,12 +43,12 @@ def test_the_caption_of_a_subject_is_true_of_it(drawn: Path) -> None:
     rows = json.loads((drawn / "pairs" / "captions.json").read_text())["images"]
     for index, row in enumerate(row for row in rows if row["filepath"].endswith("subject")):
         scene = sample_scene(generator(0, "pretraining/subject", index))
-        (sentence,) = row["sentences"]
-        words = sentence["raw"].split()
-        assert set(SHAPES) & set(words) == {scene.subject.shape}
         own = {scene.subject.texture.colour, scene.subject.texture.accent}
-        before = words[: words.index("before")] if "before" in words else words
-        assert set(COLOURS) & set(before) <= own
+        assert len({sentence["raw"] for sentence in row["sentences"]}) == toy_data.SUBJECT_CAPTIONS
+        for words in (sentence["raw"].split() for sentence in row["sentences"]):
+            assert set(SHAPES) & set(words) == {scene.subject.shape}
+            before = words[: words.index("before")] if "before" in words else words
+            assert set(COLOURS) & set(before) <= own
 
 
 def test_a_caption_of_a_tile_names_what_is_on_it(drawn: Path) -> None:

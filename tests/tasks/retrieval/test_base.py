@@ -145,7 +145,7 @@ def test_fine_tuning_prediction_and_score_from_either_layout(
     assert [record["id"] for record in records] == [sample.id for sample in ADAPTER.samples(root, "test")]
     features = np.stack([record["feature"] for record in records])
     assert features.dtype == np.float32
-    assert features.shape == (28, 192)
+    assert features.shape == (28, 128)
     assert np.linalg.norm(features, axis=1) == pytest.approx(1, abs=1e-5)
     # By the definition, without our ranks.
     scores = features[8:] @ features[:8].T

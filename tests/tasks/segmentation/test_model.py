@@ -79,11 +79,11 @@ def mmsegmentations_own(model: Segmenter, test: dict) -> torch.nn.Module:
     upernet = recipe.head == "upernet"
     head = heads.upernet if upernet else heads.mask2former
     backbone = {"type": "Multiway", "name": "multiway_nano", "image_size": 64}
-    backbone |= {"layers": [1, 2, 3, 5]} if upernet else {"adapter": True}
-    config = {"type": "EncoderDecoder", "backbone": backbone, "decode_head": head(192, **options), "test_cfg": test}
+    backbone |= {"layers": [1, 2, 3, 5]} if upernet else {"adapter": True, "patch_size": 8}
+    config = {"type": "EncoderDecoder", "backbone": backbone, "decode_head": head(128, **options), "test_cfg": test}
     if upernet:
-        config["neck"] = {"type": "MapPyramid", "dim": 192}
-        config["auxiliary_head"] = heads.auxiliary(192, **options)
+        config["neck"] = {"type": "MapPyramid", "dim": 128}
+        config["auxiliary_head"] = heads.auxiliary(128, **options)
     with DefaultScope.overwrite_default_scope("mmseg"):  # as the package's own tools have it
         net = MODELS.build(ConfigDict(config)).eval()
     places = {
