@@ -235,13 +235,17 @@ def resolve(
         weights_follow: there are no weights yet, but there will be.
     """
     adapter = tasks.get(task)
-    backbones.require(backbone)
+    timm = backbone.startswith(backbones.TIMM)
+    if not timm:
+        backbones.require(backbone)
     given = None if weights in (None, "", NO_WEIGHTS) else Path(weights)
     base, notices = choose(adapter, backbone=backbone, weights=given, given=recipe)
     altered = _changed(task, base, changes)
-    if adapter.reads_text(altered) and backbone.startswith(backbones.TIMM):
+    if adapter.reads_text(altered) and timm:
         what = f"Task {task}" if adapter.needs_text else f"Recipe {altered.name}"
         raise UsageError(f"{what} needs a text encoder, which {backbone} lacks. Use a Multiway backbone.")
+    if timm:
+        backbones.require(backbone)  # imports timm, and PyTorch with it
     bundled = None if weights or weights_follow else backbones.bundled_weights(backbone, adapter.begins_with(altered))
     weights = given or bundled
     by_hand = frozenset(change.partition("=")[0] for change in changes)
