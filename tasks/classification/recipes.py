@@ -71,7 +71,7 @@ _NAMES = (
     "the paper does not say which names an image is compared with in training: those of the classes in its batch",
     "the paper states no augmentation: crops of at least 8% of the area and flips alone",
 )
-_BORROWED = "the paper states these numbers for the giant"
+_BORROWED = ("the paper states these numbers for the giant", "the drop path is that of the official linear head")
 _DEVIATIONS = (*deviations.OFFICIAL, "augmentation of the installed timm, not of 0.4.12")
 _OFFICIAL = "unilm beit3/get_started/get_started_for_image_classification.md and the code's defaults"
 RECIPES = {
@@ -122,7 +122,7 @@ for _size, _drop_path, _part in (("base", 0.15, 64), ("large", 0.25, 32)):
     _own = {"drop_path": _drop_path, "micro_batch": _part, "checkpoint_activations": False}
     for _key, _recipe in (("names", _GIANT_NAMES), ("names_21k", _GIANT_NAMES_21K)):
         RECIPES[f"{_size}_{_key}"] = replace(
-            _recipe, name=_recipe.name.replace("giant", _size), deviations=(_BORROWED, *_recipe.deviations), **_own
+            _recipe, name=_recipe.name.replace("giant", _size), deviations=(*_BORROWED, *_recipe.deviations), **_own
         )
 RECIPES["nano_names"] = replace(
     RECIPES["nano"], name="multiway_nano_imagenet_names", head="names", prompt="a picture of a {}", lr=5e-4

@@ -68,6 +68,7 @@ def test_zero_shot_scores_the_weights_that_a_fine_tuning_left(spm: Path, tmp_pat
 def test_zero_shot_needs_weights_with_heads(spm: Path, tmp_path: Path) -> None:
     write_flickr30k(tmp_path)
     options = {"backbone": "multiway_nano", "tokenizer": spm, "data": tmp_path, "out": tmp_path / "out"}
+    options |= {"weights": "none"}
     with pytest.raises(UsageError, match="does not fine-tune: flickr30k_zero_shot needs --weights"):
         harness.run("flickr30k_zero_shot", **options)
 
