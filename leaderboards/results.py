@@ -18,6 +18,7 @@ from leaderboards.spreadsheet import restored
 
 FILES = ("results.csv", "rows.csv", "result.json")  # what a folder is searched for, at any depth
 FILE = "file"  # column of a row's file, beside the columns of `ResultRow`
+LARGEST = 2.0**63  # of whole numbers
 KEY = ("run_id", "task", "split", "metric")  # what tells two rows apart
 
 _TYPES = get_type_hints(ResultRow)
@@ -185,9 +186,10 @@ def _typed(cells: pd.DataFrame) -> tuple[pd.DataFrame, dict[int, str]]:
         numbers = numbers.where(finite)
         whole = _NUMBERS[name] in (int, int | None)
         if whole:
-            for at in np.flatnonzero(finite & (numbers % 1 != 0)):
-                wrong.setdefault(int(at), f"{name} holds {texts.iloc[at]!r}, which is not whole")
-            numbers = numbers.where(numbers % 1 == 0)
+            fits = (numbers % 1 == 0) & (numbers.abs() < LARGEST)
+            for at in np.flatnonzero(finite & ~fits):
+                wrong.setdefault(int(at), f"{name} holds {texts.iloc[at]!r}, which is not whole or too large")
+            numbers = numbers.where(fits)
         columns[name] = numbers.astype("Int64" if whole else "Float64")
     for name in _FILLED:
         for at in np.flatnonzero(cells[name] == "") if name in cells else ():

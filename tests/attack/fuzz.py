@@ -6,6 +6,7 @@ import random
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable
+from unittest import mock
 from pathlib import Path
 
 from tasks import bootstrap
@@ -16,8 +17,8 @@ from tests.attack.targets import Target
 
 def attack(target: Target, seeds: Iterable[int], tally: Tally, *, limit: float = LIMIT) -> None:
     """Damage one file of a target for each seed, and use all of them."""
-    bootstrap.replicates.__kwdefaults__["resamples"] = 20
-    with tempfile.TemporaryDirectory() as place:
+    few = mock.patch.dict(bootstrap.replicates.__kwdefaults__, {"resamples": 20})
+    with few, tempfile.TemporaryDirectory() as place:
         base = Path(place) / "base"
         base.mkdir()
         target.make(base)

@@ -55,7 +55,7 @@ def test_a_run_leaves_weights_predictions_a_result_and_rows(plain: Path, colours
         .build_model()
         .parameters()
     )
-    assert row.recipe_altered.split() == ["image_size", "epochs", "batch_size"]
+    assert row.recipe_altered.split() == ["image_size", "epochs", "warmup_epochs", "steps", "batch_size"]
     assert (row.resolution, row.processes, row.seed) == (16, 1, 0)
     assert "torch=" in row.libraries
     lines = (folder(plain) / "predictions" / "val.jsonl").read_text().splitlines()

@@ -94,4 +94,4 @@ def test_limits_fit_the_batch(colours: Path, tmp_path: Path, capsys: pytest.Capt
     changes = (*FAST[:1], "epochs=1", "warmup_epochs=0", "workers=0")
     assert main(call(colours, tmp_path, "--limit", "7", "--json", changes=changes)) == 0
     out, _ = capsys.readouterr()
-    assert json.loads(out)[0]["recipe_altered"].split() == ["image_size", "epochs", "warmup_epochs", "batch_size"]
+    assert json.loads(out)[0]["recipe_altered"].split() == ["image_size", "epochs", "steps", "batch_size"]

@@ -127,7 +127,7 @@ def test_predictions_of_ours_with_scores_that_are_no_numbers_are_told(
     records[1]["scores"] = [float("nan")]
     (tmp_path / "p.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
     assert main(["score", "coco_detection", str(tmp_path / "p.jsonl"), "--data", str(objects)]) == 1
-    assert "prediction of image 28" in told(capsys)
+    assert "p.jsonl, line 2 is not a record" in told(capsys)  # NaN is no JSON
 
 
 def test_annotations_without_masks_are_told_before_masks_are_learnt(

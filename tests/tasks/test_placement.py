@@ -14,6 +14,7 @@ from torch import Tensor
 import tasks
 from backbones import UsageError
 from backbones.noise import Share, sharing
+from harness.checkpoint import Progress
 from tasks.classification.model import ImageClassifier
 from tasks.classification.recipes import ImageNetRecipe
 from tasks.recipe import changed
@@ -95,7 +96,8 @@ def test_a_training_whose_split_matters_is_not_resumed_on_other_processes(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ImageNetRecipe, "split_alters", True)
-    torch.save({"progress": {"step": 1, "seconds": 1.0, "processes": 2}}, tmp_path / "last.pth")
+    progress = dataclasses.asdict(Progress(step=1, seconds=1.0, processes=2))
+    torch.save({"progress": progress, "model": {}, "optimizer": {}, "ema": None}, tmp_path / "last.pth")
     with pytest.raises(UsageError, match=r"began on 2 process\(es\).*cannot be resumed on 1"):
         train("imagenet", data, tmp_path, tmp_path, "micro_batch=8")
 

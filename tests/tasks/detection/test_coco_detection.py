@@ -236,7 +236,7 @@ def test_recipe_fields_are_set_by_name() -> None:
     recipe = changed(ADAPTER.recipes["nano"], ["scale_jitter=[0.5, 1.5]", "test_scales=[128, 256]", "soft_nms=true"])
     assert (recipe.scale_jitter, recipe.test_scales, recipe.soft_nms) == ((0.5, 1.5), (128, 256), True)
     for wrong in ("[2.0, 0.1]", "[0, 1]", "[1.0]"):
-        with pytest.raises(UsageError, match="scale_jitter has a smallest and a largest scale"):
+        with pytest.raises(UsageError, match="scale_jitter"):
             changed(ADAPTER.recipes["nano"], [f"scale_jitter={wrong}"])
     for wrong in ("test_size=1000", "test_scales=[1024, 1001]", "test_size=-16"):
         with pytest.raises(UsageError, match="multiples of 16"):

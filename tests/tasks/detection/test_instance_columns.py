@@ -67,7 +67,7 @@ def test_numbers_of_a_mask_are_exact_in_as_few_bytes_as_they_need(
 def test_run_length_codes_come_back_as_they_were(tmp_path: Path) -> None:
     codes: list[Any] = [
         {"size": [480, 640], "counts": [0, 480 * 640]},
-        {"size": [480, 640], "counts": "0P1"},
+        {"size": [480, 640], "counts": "0PP\\9"},
         [[0, 0, 9, 0, 9, 9.5]],
     ]
     rows = [rectangle(n, 10, 3, (0, 0, 9, 9), segmentation=code) for n, code in enumerate(codes)]

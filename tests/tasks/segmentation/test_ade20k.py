@@ -346,7 +346,7 @@ def test_recipe_fields_are_set_and_checked() -> None:
     )
     for assignment, message in (
         ("stride=129", "stride cannot be 129: from 1 to image_size"),
-        ("test_multiple=0", "test_multiple cannot be 0: 1 or more"),
+        ("test_multiple=0", r"test_multiple is in \[1, 1024\], not 0"),
         ("layers=[1,3]", "layers cannot be .*: four layers"),
         ("adapter_norm=layer", "Unknown value of adapter_norm"),
         ("tta_ratios=[]", "tta_ratios cannot be"),
