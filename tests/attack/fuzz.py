@@ -6,8 +6,8 @@ import random
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable
-from unittest import mock
 from pathlib import Path
+from unittest import mock
 
 from tasks import bootstrap
 from tests.attack.attempts import LIMIT, Tally, Value, attempts
