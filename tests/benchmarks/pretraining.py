@@ -9,7 +9,7 @@ Target: 1.5 times timm's images per second. The exit status is 1 when it is miss
 
     python -m tests.benchmarks.pretraining --backbone multiway_nano
 
-Last figures: none yet.
+Last figures (multiway_nano, bf16, one thread of a loaded AMD EPYC): 0.90 of timm's, with targets 0.70. Missed.
 """
 
 from __future__ import annotations
