@@ -8,6 +8,7 @@ sha256 go into `backbones/bundled.py`.
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from tasks.pretraining import recipes
 BACKBONE = "multiway_nano"
 STAGES: tuple[bundled.Stage, ...] = ("masked", "contrastive")
 FINAL = "checkpoints/final.safetensors"
+TOKENIZER = "tokenizer.safetensors"
 IMAGES, TOKENS, PADDED = 2, 12, 4  # of the inputs of the checks; the second text has padding
 
 
@@ -62,7 +64,8 @@ def write(root: Path, folder: Path = bundled.FOLDER) -> list[Path]:
         checks |= {f"{stage}.{name}": tensor for name, tensor in outputs(path, given).items()}
         made.append(path)
     weights.save(checks, folder / bundled.CHECKS.name)
-    return [*made, folder / bundled.CHECKS.name]
+    shutil.copyfile(root / recipes.stage("nano_masked", "tokenizer") / TOKENIZER, folder / bundled.TOKENIZER.name)
+    return [*made, folder / bundled.CHECKS.name, folder / bundled.TOKENIZER.name]
 
 
 def _half(tensor: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ import torch
 
 import backbones
 from backbones import InputError, bundled, weights
-from tasks.pretraining import bundle
+from tasks.pretraining import bundle, tokenizer
 
 MOST_BYTES = 25 * 2**20  # of all bundled weights together
 STAGES = pytest.mark.parametrize("stage", bundle.STAGES)
@@ -22,6 +22,13 @@ def test_every_stage_of_the_nano_backbone_is_there_and_whole(stage: bundled.Stag
 
 def test_the_files_are_small() -> None:
     assert sum((bundled.FOLDER / name).stat().st_size for name in bundled.SHA256) < MOST_BYTES
+
+
+def test_the_image_tokenizer_has_the_codes_that_the_masked_stage_predicts() -> None:
+    assert weights.sha256(bundled.TOKENIZER) == bundled.SHA256[bundled.TOKENIZER.name]
+    found = tokenizer.read(bundled.TOKENIZER)
+    masked = weights.read(bundled.weights("multiway_nano"))
+    assert len(found.quantize.weight) == len(masked["mim_head.weight"]) == 256
 
 
 def test_other_backbones_have_none() -> None:
@@ -58,8 +65,12 @@ def test_the_files_are_made_of_what_the_stages_left(tmp_path: Path) -> None:
         path = tmp_path / "runs" / f"nano_{stage}" / bundle.FINAL
         trained[stage] = backbones.build(bundle.BACKBONE).state_dict()
         weights.save(trained[stage], path)
+    codes = tmp_path / "runs" / "nano_tokenizer" / bundle.TOKENIZER
+    codes.parent.mkdir()
+    codes.write_bytes(b"codes")
     (tmp_path / "made").mkdir()
-    *made, checks = bundle.write(tmp_path / "runs", tmp_path / "made")
+    *made, checks, copied = bundle.write(tmp_path / "runs", tmp_path / "made")
+    assert copied.read_bytes() == b"codes"
     for path, state in zip(made, trained.values(), strict=True):
         assert all(torch.equal(tensor, state[name].half()) for name, tensor in weights.read(path).items())
     assert {name.partition(".")[0] for name in weights.read(checks)} == {
