@@ -12,13 +12,12 @@ import tasks
 from backbones.config import with_fields
 from backbones.errors import InputError, UsageError, unknown
 from harness import provenance
-from harness.experiment import Resolved, limited, resolve
+from harness.experiment import NO_WEIGHTS, Resolved, limited, resolve
 from harness.grids import identity as identities
 from harness.grids import settings
 from harness.grids.code_change import CodeChange
 from harness.grids.hashes import Hashes
 from harness.grids.jobs import Job
-from harness.grids.stages import NONE
 from harness.hardware import Hardware
 from leaderboards.grids import Grid, GridColumn, GridRow
 from tasks.adapter import TaskAdapter
@@ -82,16 +81,17 @@ class FineTuning:
         _require_scored(adapter, column)
         backbone = self._backbone(row)
         given = row.weights or self._files["weights"] or ""
-        weights = None if stage or given in ("", NONE) else Path(given).absolute()
+        asked = None if stage or not given else given if given == NO_WEIGHTS else Path(given).absolute()
         changes = settings.texts(column.set, row.finetuning)
         limit = self._grid.budget.limit or None
         found = resolve(
-            column.task, backbone=backbone, data=self._grid.data, weights=weights, tokenizer=self._files["tokenizer"],
+            column.task, backbone=backbone, data=self._grid.data, weights=asked, tokenizer=self._files["tokenizer"],
             recipe=column.recipe or None, changes=changes, split=column.split, limit=limit,
             weights_follow=stage is not None,
         )  # fmt: skip
         options = {
-            "task": column.task, "backbone": backbone, "data": self._grid.data, "weights": weights and str(weights),
+            "task": column.task, "backbone": backbone, "data": self._grid.data,
+            "weights": str(found.weights or NO_WEIGHTS),  # named: the default may be a bundled file
             "tokenizer": found.tokenizer and str(found.tokenizer.absolute()),
             "recipe": column.recipe or None, "changes": changes, "split": column.split, "limit": limit,
         }  # fmt: skip
@@ -102,7 +102,7 @@ class FineTuning:
             "recipe": settings.of_recipe(found.recipe),
             "backbone": settings.of_backbone(backbone),
             "limit": limit,
-            "weights": self._hashes.of_file(weights) if weights else "",
+            "weights": self._hashes.of_file(found.weights) if found.weights else "",
             "data": {split: self._data_sha256(found, split, limit) for split in _splits(adapter, found)},
             "tokenizer": self._hashes.of_file(found.tokenizer) if found.tokenizer else "",
             **settings.of_machine(self._machine, found.recipe),

@@ -9,6 +9,7 @@ from typing import Any
 import backbones
 from backbones.config import with_fields
 from backbones.errors import InputError, UsageError
+from harness.experiment import NO_WEIGHTS
 from harness.grids import identity as identities
 from harness.grids import settings
 from harness.grids.code_change import CodeChange
@@ -20,7 +21,6 @@ from tasks.pretraining import recipes, sources
 from tasks.pretraining.recipe import ClusterRecipe, DistillationRecipe, MaskedDataRecipe, PretrainingRecipe
 from tasks.recipe import changed
 
-NONE = "none"  # as weights: random ones
 # Stages before the one that rows change are the same for all seeds, as a tokenizer of the paper is one given file.
 SHARED_SEED = 0
 
@@ -132,11 +132,11 @@ class Stages:
     def _first_weights(
         self, recipe: PretrainingRecipe, given: str, options: dict[str, Any], needs: dict[str, Job], row: str
     ) -> Any:
-        if given and given != NONE:
+        if given and given != NO_WEIGHTS:
             options["weights"] = str(Path(given).absolute())
             return self._hashes.of_file(Path(given))
-        if given == NONE or not recipe.starts_from:
-            options["weights"] = NONE
+        if given == NO_WEIGHTS or not recipe.starts_from:
+            options["weights"] = NO_WEIGHTS
             return ""
         job = self._before(recipe.starts_from, needs, row, option='weights = "none" for random ones')
         options["weights"] = str(job.result)

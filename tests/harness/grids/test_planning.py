@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from backbones import bundled
 from backbones.errors import InputError, UsageError
 from harness.grids import identity, planning
 from harness.grids.jobs import Job, of
@@ -65,6 +66,15 @@ def test_an_identity_holds_every_default(colours: Path, tmp_path: Path) -> None:
     assert job.identity["metrics"]["top1"] == 1
     assert (job.identity["device"], job.identity["train_precision"]) == ("cpu", "fp32")
     assert len(job.key) == 64 and job.path.name == job.key[:16]
+
+
+def test_random_values_are_another_cell_than_the_bundled_weights(colours: Path, tmp_path: Path) -> None:
+    begun = cell(planned(tmp_path, colours))
+    fresh = cell(planned(tmp_path, colours, GRID.replace('name = "plain"', 'name = "plain"\nweights = "none"')))
+    assert Path(begun.options["weights"]) == bundled.weights("multiway_nano")
+    assert begun.identity["weights"] == bundled.SHA256["multiway_nano.safetensors"]
+    assert (fresh.options["weights"], fresh.identity["weights"]) == ("none", "")
+    assert fresh.key != begun.key
 
 
 def test_a_changed_default_is_another_cell(colours: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
