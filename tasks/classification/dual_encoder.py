@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tasks.classification.records import records
 from tasks.common.dual_encoder import DualFeatures
 from tasks.common.step_loss import Outputs, gathered
 from tasks.common.text import pad
@@ -65,7 +66,7 @@ class NameClassifier(DualFeatures):
             outputs = {"images": images, "texts": texts, "labels": label, "scale": self.logit_scale.exp()}
             return outputs if mode == "outputs" else {"loss": self.step_loss([outputs])}
         logits = self.logit_scale.exp() * images @ self.encoded_names().T
-        return logits if mode == "tensor" else self._records(logits)
+        return logits if mode == "tensor" else records(logits, top=self.top)
 
     def encoded_names(self) -> Tensor:
         """The feature of each class, float32 [classes, dim]; those of a model in training are not kept."""
@@ -102,10 +103,3 @@ class NameClassifier(DualFeatures):
 
     def stand_in(self, batch: Mapping[str, Any]) -> None:
         """None: the loss compares features."""
-
-    def _records(self, logits: Tensor) -> list[dict[str, Any]]:
-        probability, classes = logits.softmax(-1).topk(self.top)
-        return [
-            {"top": ids, "probability": [round(p, 6) for p in values]}
-            for ids, values in zip(classes.tolist(), probability.tolist(), strict=True)
-        ]

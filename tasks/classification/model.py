@@ -13,6 +13,7 @@ from timm.data import Mixup
 from torch import Tensor, nn
 
 from backbones import noise
+from tasks.classification.records import records
 from tasks.common.heads import in_float32, initialise
 
 HEAD_INIT_SCALE = 0.001
@@ -58,7 +59,7 @@ class ImageClassifier(BaseModel):
         if mode == "loss":
             return {"loss": self._loss(image, label)}
         logits = self._logits(image)
-        return logits if mode == "tensor" else self._records(logits)
+        return logits if mode == "tensor" else records(logits, top=self.top)
 
     def _logits(self, image: Tensor) -> Tensor:
         tokens = self.beit3(image).tokens[:, self.beit3.prefix_tokens :]
@@ -87,13 +88,6 @@ class ImageClassifier(BaseModel):
             images.append(mixed)
             targets.append(target)
         return torch.cat(images), torch.cat(targets)
-
-    def _records(self, logits: Tensor) -> list[dict[str, Any]]:
-        probability, classes = logits.softmax(-1).topk(self.top)
-        return [
-            {"top": ids, "probability": [round(p, 6) for p in values]}
-            for ids, values in zip(classes.tolist(), probability.tolist(), strict=True)
-        ]
 
 
 def _groups(share: noise.Share, size: int) -> Iterator[tuple[int, slice]]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 from backbones.errors import UsageError
+from tasks.classification.names import prompts
 from tasks.common import deviations
 from tasks.recipe import Recipe
 
@@ -60,7 +61,7 @@ class ImageNetRecipe(Recipe):
                 "head=names retrieves one name for each image, and mixup and cutmix make images of two classes: set "
                 "both to 0, --set mixup=0 --set cutmix=0."
             )
-        if not all("{}" in prompt for prompt in self.prompt.split("|")):
+        if not all("{}" in prompt for prompt in prompts(self.prompt)):
             raise UsageError(
                 f"Recipe field prompt has {{}} where a class's name goes, in each text: not {self.prompt!r}."
             )

@@ -26,6 +26,7 @@ import torch
 import backbones
 import harness
 import tasks
+from backbones import bundled
 from backbones import weights as weight_files
 from leaderboards import replicates
 from tasks.adapter import TaskContext
@@ -84,6 +85,12 @@ def gain(
     }  # fmt: skip
 
 
+def _stage(task: str) -> bundled.Stage:
+    """The stage of pretraining that a task begins with."""
+    adapter = tasks.get(task)
+    return adapter.begins_with(adapter.recipes["nano"])
+
+
 def measure(
     names: Sequence[str],
     *,
@@ -103,7 +110,7 @@ def measure(
     out.mkdir(parents=True, exist_ok=True)
     options = {"data": data, "out": out, "seeds": seeds, "changes": changes, "limit": limit}
     starts = {"masked": weights, "contrastive": tuned}
-    rows = [gain(name, start=starts[tasks.get(name).pretraining], **options) for name in names]
+    rows = [gain(name, start=starts[_stage(name)], **options) for name in names]
     return Report(
         title=f"Gains of pretraining, {seeds} seed(s): {surroundings(torch.device('cpu'))}",
         rows=rows,
