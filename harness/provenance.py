@@ -16,6 +16,7 @@ from tasks.adapter import Sample, TaskAdapter
 from tasks.recipe import Recipe
 
 PACKAGE = "multiway-harness"
+COMMIT = "COMMIT"  # beside the package, in a copy of its sources (harness.grids.slurm.pinned)
 TRAINED = "trained"  # key in the metadata of a fine-tuned file, of a row's columns as JSON
 # Libraries whose version can move a number.
 LIBRARIES = (
@@ -44,8 +45,10 @@ def package() -> str:
 
 
 def package_commit() -> str:
-    """Commit of the checkout that the package runs from, '-dirty' with local changes; empty elsewhere."""
+    """Commit of the checkout that the package runs from or was copied from, '-dirty' with local changes, else empty."""
     root = Path(__file__).resolve().parent.parent
+    if (root / COMMIT).is_file():
+        return (root / COMMIT).read_text()
     if not (root / ".git").exists():
         return ""
     try:

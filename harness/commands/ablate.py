@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from harness.output import CommandOutput, plain, table
 
@@ -10,9 +12,11 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
+    from harness.grids.execution import Launch
     from harness.grids.jobs import Job
     from harness.grids.planning import Plan
     from harness.grids.store import Found
+    from harness.hardware import Hardware
     from leaderboards.grids.table import GridTable
 
 HELP = "run a grid of ablations: pretraining, fine-tuning and score of every cell, and its table"
@@ -34,8 +38,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tokenizer", metavar="FILE", help="sentencepiece model of the backbone")
     parser.add_argument("--image-tokenizer", metavar="FILE", help="codes of masked patches, as of `harness pretrain`")
     parser.add_argument(
-        "--jobs", type=int, metavar="N", help="cells at a time (default: one for each GPU; on a CPU one)"
+        "--jobs", type=int, metavar="N",
+        help="cells at a time (default: one for each GPU; on a CPU one; in SLURM as many as it starts)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--launcher", choices=("local", "slurm"), default="local", help="where cells run (default: %(default)s)"
     )
+    parser.add_argument(
+        "--slurm", action="append", default=[], metavar="KEY=VALUE",
+        help="field of sbatch for each cell, such as partition=gpu, gpus-per-node=1, time=240; again for more of them",
+    )  # fmt: skip
     parser.add_argument("--dry-run", action="store_true", help="list the cells and a forecast, and run nothing")
     parser.add_argument("--retry-failed", action="store_true", help="run cells again that failed")
     parser.add_argument(
@@ -47,12 +59,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> CommandOutput:
-    from harness import hardware, seeds
-    from harness.grids import execution, queue
+    from harness import seeds
+    from harness.grids import execution
     from harness.grids.planning import plan
 
-    machine = hardware.found()
-    places = queue.slots(machine, args.jobs)
+    machine, launch = _in_slurm(args) if args.launcher == "slurm" else _here(args)
     planned = plan(
         args.name, data=args.data, pretraining_data=args.pretraining_data, out=args.out,
         seeds=seeds.parsed(args.seeds) if args.seeds else (), size=args.size, weights=args.weights,
@@ -62,9 +73,49 @@ def run(args: argparse.Namespace) -> CommandOutput:
     _tell(planned)
     if args.dry_run:
         found = execution.looked(planned)
-        return _dry_run(planned, found, execution.missing(planned, found, retry_failed=args.retry_failed), len(places))
-    found = execution.run(planned, places, retry_failed=args.retry_failed)
+        return _dry_run(planned, found, execution.missing(planned, found, retry_failed=args.retry_failed), launch)
+    found = execution.run(planned, launch.run, place=launch.place, retry_failed=args.retry_failed)
     return _answer(planned, found, args.format)
+
+
+class _Launcher(NamedTuple):
+    """A way to run jobs. at_once: of them, None where that is not known; place: of the jobs, in words."""
+
+    run: Launch
+    at_once: int | None
+    place: str
+
+
+def _here(args: argparse.Namespace) -> tuple[Hardware, _Launcher]:
+    """The device and the queue of this machine."""
+    from backbones.errors import UsageError
+    from harness import hardware
+    from harness.grids import queue
+
+    if args.slurm:
+        raise UsageError(f"--slurm {args.slurm[0]} is for --launcher slurm. Give that too, or leave it out.")
+    machine = hardware.found()
+    places = queue.slots(machine, args.jobs)
+    return machine, _Launcher(partial(queue.run, places=places), len(places), f"{len(places)} at a time")
+
+
+def _in_slurm(args: argparse.Namespace) -> tuple[Hardware, _Launcher]:
+    """The device of a SLURM cluster's nodes, and the submission to it."""
+    from backbones.errors import UsageError
+    from harness.grids.slurm import device, fields, pinned, squeue, watch
+    from harness.grids.slurm.submission import Submission
+    from leaderboards import grids
+
+    if args.jobs is not None and args.jobs < 1:
+        raise UsageError(f"--jobs is a number of cells from 1, not {args.jobs}.")
+    grid = grids.load(args.name)
+    given = fields.parsed(args.slurm, budget=0 if args.size else grid.budget.minutes)
+    folder = Path(args.out).absolute() / "slurm"
+    code = pinned.copy(folder / "code")
+    submission = Submission(given, folder=folder, code=code, name=f"harness-{grid.name}", at_once=args.jobs)
+    machine = device.of(given, submission, folder / "devices")
+    states = squeue.require_states()
+    return machine, _Launcher(partial(watch.run, submission=submission, states=states), args.jobs, "in SLURM")
 
 
 def _tell(plan: Plan) -> None:
@@ -83,11 +134,11 @@ def _tell(plan: Plan) -> None:
         )
 
 
-def _dry_run(plan: Plan, found: Mapping[str, Found], jobs: Sequence[Job], slots: int) -> CommandOutput:
+def _dry_run(plan: Plan, found: Mapping[str, Found], jobs: Sequence[Job], launch: _Launcher) -> CommandOutput:
     from harness.durations import duration
     from harness.grids.execution import forecast
 
-    expected = forecast(jobs, found, slots=slots)
+    expected = forecast(jobs, found, slots=launch.at_once or len(jobs))
     running = {job.key for job in jobs}
     entries = [_entry(plan, job, found[job.key], runs=job.key in running) for job in plan.jobs]
     columns = ("", "row", "column or stage", "seed", "differs from the baseline", "key")
@@ -100,7 +151,7 @@ def _dry_run(plan: Plan, found: Mapping[str, Found], jobs: Sequence[Job], slots:
     def show(console: Console) -> None:
         shown(console)
         unknown = f", and {expected.unknown} jobs of which none was measured yet" if expected.unknown else ""
-        console.print(f"Forecast: {duration(expected.seconds)}{unknown}, {slots} at a time.", markup=False)
+        console.print(f"Forecast: {duration(expected.seconds)}{unknown}, {launch.place}.", markup=False)
 
     data = {
         "grid": plan.grid.name, "jobs": entries, "to_run": len(jobs), "seconds": expected.seconds,

@@ -8,10 +8,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from backbones.errors import InputError
+from harness import distributed
 from harness.grids import identity as identities
 from harness.grids import jobs, settings, store
 from harness.grids.fine_tuning import RUN
 from harness.grids.jobs import Job
+from harness.messages import distributed_elsewhere, error_text
 from harness.workdir import RUN as RUN_FILE
 from harness.workdir import BusyError
 from leaderboards.csv_file import ResultsError
@@ -38,29 +40,28 @@ def run_cell(specification: Mapping[str, Any]) -> list[ResultRow]:
             done; or what `harness.run` raises. The folder keeps the reason (`failed.json`), and the table shows it.
     """
     job = jobs.of(specification)
-    found = store.look(job)
+    found = distributed.decided(lambda: store.look(job))
     if found.state == "foreign":
         raise InputError(found.reason)
     if found.state == "done":
         return list(found.rows)
     try:
-        store.begin(job)
+        distributed.decided(lambda: store.begin(job))
         _require_fitting(job)
         begun = time.monotonic()
         rows = _pretrain(job) if job.kind == "stage" else _fine_tune(job)
-        store.finish(job, seconds=time.monotonic() - begun)
+        distributed.decided(lambda: store.finish(job, seconds=time.monotonic() - begun))
     except BusyError:
         raise
     except Exception as error:
-        store.fail(job, reason_of(error))
+        if not distributed_elsewhere(error):  # the process whose error it was says more
+            store.fail(job, reason_of(error))
         raise
     return rows
 
 
 def reason_of(error: Exception) -> str:
     """The paragraph about an error, for the table and for `failed.json`."""
-    from harness.messages import error_text
-
     return str(error) if isinstance(error, (InputError, ResultsError)) else error_text(error, Namespace(words=[]))
 
 

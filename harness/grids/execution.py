@@ -1,20 +1,21 @@
-"""Execution of a planned grid on this machine: what is missing is run, and everything is read for the table."""
+"""Execution of a planned grid: what is missing is run, here or in SLURM, and everything is read for the table."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import cache, partial
+from typing import Protocol
 
 from backbones.errors import InputError
 from harness.durations import duration
-from harness.grids import queue, store
+from harness.grids import store
 from harness.grids.fine_tuning import RUN
 from harness.grids.jobs import Job
 from harness.grids.planning import Plan
-from harness.grids.queue import BLOCKED, Slot
+from harness.grids.queue import BLOCKED, Ended
 from harness.grids.store import Found
 from harness.progress import bar, note
 from harness.workdir import REPLICATES
@@ -38,8 +39,21 @@ def missing(plan: Plan, found: Mapping[str, Found], *, retry_failed: bool) -> li
     return [job for job in plan.jobs if job.key in wanted and found[job.key].state in again]
 
 
-def run(plan: Plan, places: Sequence[Slot], *, retry_failed: bool) -> dict[str, Found]:
-    """Run what is missing; returns all jobs as they are then. Interrupted, it ends every process and raises."""
+class Launch(Protocol):
+    """Way to run jobs; see `harness.grids.queue.run` and `harness.grids.slurm.watch.run`."""
+
+    def __call__(
+        self, jobs: Sequence[Job], *, done: set[str], failed: Mapping[str, str]
+    ) -> Generator[Ended, None, None]:
+        """Run jobs; yields each when it has ended."""
+
+
+def run(plan: Plan, launch: Launch, *, place: str, retry_failed: bool) -> dict[str, Found]:
+    """Run what is missing; returns all jobs as they are then.
+
+    Args:
+        place: of the jobs, in words.
+    """
     plan.code_change.record()
     found = {key: store.relabel(each) if each.rows else each for key, each in looked(plan).items()}
     jobs = missing(plan, found, retry_failed=retry_failed)
@@ -48,8 +62,8 @@ def run(plan: Plan, places: Sequence[Slot], *, retry_failed: bool) -> dict[str, 
     failed = {key: reason for key, reason in failed.items() if key not in {job.key for job in jobs}}
     if not jobs:
         return found
-    note(f"{plan.grid.name}: {len(jobs)} of {len(plan.jobs)} jobs to run, {len(places)} at a time -> {plan.folder}")
-    with bar(plan.grid.name, len(jobs)) as shown, closing(queue.run(jobs, places, done=done, failed=failed)) as ended:
+    note(f"{plan.grid.name}: {len(jobs)} of {len(plan.jobs)} jobs to run, {place} -> {plan.folder}")
+    with bar(plan.grid.name, len(jobs)) as shown, closing(launch(jobs, done=done, failed=failed)) as ended:
         for each in ended:
             found[each.found.job.key] = each.found
             if each.found.state != "blocked":

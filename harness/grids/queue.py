@@ -14,7 +14,7 @@ from multiprocessing.connection import wait
 from typing import NamedTuple
 
 from backbones.errors import UsageError
-from harness.grids import store, worker
+from harness.grids import endings, store, worker
 from harness.grids.jobs import Job
 from harness.grids.store import Found
 from harness.hardware import Hardware
@@ -183,26 +183,12 @@ def _outcome(each: _Running) -> Found:
         return Found(job=job, state="unfinished", reason="another process works in its folder")
     reason = found.reason
     if each.stopped is not None:
-        reason = (
-            f"it took longer than the {job.minutes:g} minutes of the grid's budget. Raise minutes in [budget], or "
-            "shorten the training; with --retry-failed it goes on from its newest checkpoint."
-        )
-    elif status is not None and status < 0:
-        reason = f"its process was ended by {_signal_name(-status)}{_out_of_memory(-status)}."
-    if reason != found.reason or not reason:
-        reason = reason or f"its process ended with status {status}; see {job.path / store.LOG}."
+        reason = endings.over_budget(job)
+    elif not reason or (status is not None and status < 0):
+        reason = endings.of_status(job, status)
+    if reason != found.reason:
         store.fail(job, reason)
     return Found(job=job, state="failed", reason=reason)
-
-
-def _signal_name(number: int) -> str:
-    with suppress(ValueError):
-        return signal.Signals(number).name
-    return f"signal {number}"
-
-
-def _out_of_memory(number: int) -> str:
-    return ", which is often the system running out of memory" if number == signal.SIGKILL else ""
 
 
 def _stop(each: _Running) -> None:

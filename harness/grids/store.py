@@ -95,8 +95,10 @@ def finish(job: Job, *, seconds: float) -> None:
 
 
 def fail(job: Job, reason: str) -> None:
-    """Write that a job failed, if the disk takes it."""
+    """Write that a job failed, maybe before it began, if the disk takes it."""
     with suppress(OSError, Exception):
+        if not (job.path / SPECIFICATION).exists():
+            write_json(job.path / SPECIFICATION, job.specification())
         write_json(job.path / FAILED, {"reason": reason, "failed": _now()})
 
 

@@ -27,7 +27,7 @@ def work(specification: Mapping[str, Any], log: str, gpu: str | None, cores: tup
         cores: that the process, its threads and its loader workers may use.
     """
     os.setsid()
-    _end_with_parent()
+    end_with_parent()
     signal.signal(signal.SIGINT, signal.default_int_handler)
     _say_into(Path(log))
     if gpu is not None:
@@ -35,10 +35,11 @@ def work(specification: Mapping[str, Any], log: str, gpu: str | None, cores: tup
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, cores)
     cpu_runtime.prepare()
-    sys.exit(_status(specification, threads=len(cores)))
+    sys.exit(status(specification, threads=len(cores)))
 
 
-def _status(specification: Mapping[str, Any], *, threads: int) -> int:
+def status(specification: Mapping[str, Any], *, threads: int) -> int:
+    """Carry out a job in this process; returns one of the exit statuses above."""
     import torch
 
     from harness.grids.cell import reason_of, run_cell
@@ -57,8 +58,8 @@ def _status(specification: Mapping[str, Any], *, threads: int) -> int:
     return DONE
 
 
-def _end_with_parent() -> None:
-    """Have the kernel end this process when the queue dies, which kills nobody (Linux; elsewhere jobs go on)."""
+def end_with_parent() -> None:
+    """Have the kernel end this process when its parent dies, which kills nobody (Linux; elsewhere jobs go on)."""
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 

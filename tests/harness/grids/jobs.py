@@ -12,6 +12,8 @@ from typing import Any
 from harness.grids import store
 from harness.grids.jobs import Job, of
 
+STARTS = "starts"
+
 
 def stage(folder: Path, name: str, *, needs: tuple[str, ...] = (), minutes: float = 0) -> Job:
     """A job whose result is an empty file; its identity is its name."""
@@ -23,11 +25,17 @@ def stage(folder: Path, name: str, *, needs: tuple[str, ...] = (), minutes: floa
 
 
 def work(specification: Mapping[str, Any], log: str, gpu: str | None, cores: tuple[int, ...]) -> None:
-    """Work in place of a training, by the name of the job."""
+    """Work in place of a training, as the queue starts it."""
     os.setsid()
-    job = of(specification)
+    carry_out(of(specification), told=f"{gpu} {' '.join(map(str, cores))}")
+
+
+def carry_out(job: Job, *, told: str) -> None:
+    """Do what the job's name says; the result of one that ends well is its begin, its end and a text."""
     store.begin(job)
-    if job.row.startswith("never"):
+    with (job.path / STARTS).open("a") as starts:
+        starts.write(f"{time.time()}\n")
+    if job.row.startswith("never") or (job.row.startswith("waits") and count_starts(job) == 1):
         signal.signal(signal.SIGINT, signal.SIG_IGN if "stubborn" in job.row else signal.default_int_handler)
         (job.path / "pid").write_text(str(os.getpid()))
         time.sleep(600)
@@ -40,5 +48,11 @@ def work(specification: Mapping[str, Any], log: str, gpu: str | None, cores: tup
     if job.row.startswith("slow"):
         time.sleep(0.5)
     job.result.parent.mkdir(parents=True, exist_ok=True)
-    job.result.write_text(f"{begun} {time.time()} {gpu} {' '.join(map(str, cores))}")
+    job.result.write_text(f"{begun} {time.time()} {told}")
     store.finish(job, seconds=1)
+
+
+def count_starts(job: Job) -> int:
+    """Number of times that a job has started."""
+    path = job.path / STARTS
+    return len(path.read_text().splitlines()) if path.exists() else 0

@@ -6,6 +6,7 @@ import errno
 import fcntl
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -171,12 +172,16 @@ def test_other_code_does_not_count_unless_someone_says_why(
     accepted = copied(whole, colours, accept_code_change="comments only")
     assert set(states(accepted).values()) == {"done"}
     assert not execution.missing(accepted, execution.looked(accepted), retry_failed=False)
-    execution.run(accepted, [], retry_failed=False)
+    execution.run(accepted, nothing, place="", retry_failed=False)
     assert {row.code_change for row in results_of(accepted)} == {"comments only"}
     later = copied(whole, colours)  # the reason was kept
     assert set(states(later).values()) == {"done"}
-    execution.run(later, [], retry_failed=False)
+    execution.run(later, nothing, place="", retry_failed=False)
     assert {row.code_change for row in results_of(later)} == {"comments only"}
+
+
+def nothing(jobs: object, **_: object) -> Iterator[None]:
+    raise AssertionError("jobs were run")
 
 
 def results_of(plan: Plan) -> list[rows.ResultRow]:
