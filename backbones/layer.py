@@ -35,6 +35,9 @@ def join(streams: dict[str, Tensor]) -> Tensor:
 Mix = Callable[[Tensor, Tensor, Tensor], Tensor]
 """Query, key and value, each [batch, heads, tokens, head dim] -> the weighted means of the values, [the same]."""
 
+Update = Callable[[dict[str, Tensor]], dict[str, Tensor]]
+"""Streams of normed tokens [batch, n, dim] by expert -> what is added to each, [batch, n, dim]."""
+
 
 class Attention(nn.Module):
     """Multi-head self-attention over the concatenated streams."""
@@ -125,13 +128,19 @@ class Layer(nn.Module):
         return {name: tokens + update[name] for name, tokens in streams.items()}
 
     def forward(
-        self, streams: dict[str, Tensor], bias: Tensor | None, cache: KeyValueCache | None
+        self,
+        streams: dict[str, Tensor],
+        bias: Tensor | None = None,
+        cache: KeyValueCache | None = None,
+        *,
+        attention: Update | None = None,
     ) -> dict[str, Tensor]:
         """Streams [batch, n, dim] by expert -> the same.
 
         Args:
             bias: added to the attention scores, broadcastable to [batch, heads, queries, keys].
             cache: keys and values of earlier tokens, which come first among the keys.
+            attention: in place of the attention over all tokens, with neither bias nor cache.
         """
 
         def mix(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
@@ -139,19 +148,17 @@ class Layer(nn.Module):
                 key, value = cache.append(self.index, key, value)
             return attend(query, key, value, bias)
 
-        streams = self.attend(streams, lambda normed: self.self_attn(normed, mix))
-        return self.feed(streams, pair=len(streams) > 1 or (cache is not None and cache.pair))
+        streams = self._attend(streams, attention or (lambda normed: self.self_attn(normed, mix)))
+        return self._feed(streams, pair=len(streams) > 1 or (cache is not None and cache.pair))
 
-    def attend(
-        self, streams: dict[str, Tensor], attention: Callable[[dict[str, Tensor]], dict[str, Tensor]]
-    ) -> dict[str, Tensor]:
+    def _attend(self, streams: dict[str, Tensor], attention: Update) -> dict[str, Tensor]:
         """The attention half: streams [batch, n, dim], to which `attention` of the normed streams is added."""
         normed = {
             name: for_products(expert(self.self_attn_layer_norm, name)(tokens)) for name, tokens in streams.items()
         }
         return self._residual(streams, attention(normed), half=0)
 
-    def feed(self, streams: dict[str, Tensor], *, pair: bool = False) -> dict[str, Tensor]:
+    def _feed(self, streams: dict[str, Tensor], *, pair: bool) -> dict[str, Tensor]:
         """The feed-forward half, streams [batch, n, dim]; a pair's tokens go to the pair expert where there is one."""
         fused = self.has_pair_expert and pair
         update = {}

@@ -142,6 +142,11 @@ class Multiway(nn.Module):
         return self.config.layers
 
     @property
+    def repeated(self) -> nn.ModuleList:
+        """The modules that make up most of the backbone: all alike, one behind the other."""
+        return self.encoder.layers
+
+    @property
     def map_layers(self) -> int:
         """Number of layers that `maps` can be asked for."""
         return self.config.layers

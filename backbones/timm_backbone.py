@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import timm
 import torch
@@ -105,6 +105,11 @@ class TimmBackbone(nn.Module):
     @property
     def num_layers(self) -> int:
         return max(self._layer_ids.values()) - 1
+
+    @property
+    def repeated(self) -> Iterable[nn.Module]:
+        """The blocks of a plain transformer; none where a model has stages."""
+        return getattr(self.model, "blocks", ())
 
     @property
     def map_layers(self) -> int:

@@ -100,7 +100,7 @@ class WindowedMultiway(Multiway):
             mixed = layer.self_attn({IMAGE: windows.flatten(1, 2)}, mix)[IMAGE]
             return {IMAGE: out_of_windows(mixed.unflatten(1, size), grid).flatten(1, 2)}
 
-        return layer.feed(layer.attend({IMAGE: tokens}, attention))[IMAGE]
+        return layer({IMAGE: tokens}, attention=attention)[IMAGE]
 
     def _is_global(self, index: int) -> bool:
         return index in self.config.global_layers

@@ -1,52 +1,38 @@
-"""Checkpoints, from which an interrupted training is resumed."""
+"""Checkpoints, from which an interrupted training is resumed.
+
+There are two forms: a file, and for a sharded training a folder with a file of each process
+(`harness.sharded_checkpoint`). Sharded or not, a training goes on from both.
+"""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.model import BaseModel, ExponentialMovingAverage
 
 from backbones import weights
-from backbones.errors import InputError
 from backbones.files import reading, replacing, require_checksums
-from harness import distributed
-from harness.optim import ScaledOptimizer
+from harness import distributed, sharded_checkpoint
 from harness.progress import note
-from harness.provenance import package_version
+from harness.sharding import like
+from harness.training_state import AGAIN, Progress, TrainingState, no_space, progress_of, require_finite
+from harness.workdir import CHECKPOINT, SHARDED, remove_checkpoints
 
 SAVE_EVERY = 600.0  # seconds, besides the end of each epoch
 PARTS = {"progress", "model", "optimizer", "ema"}
-AGAIN = "Remove it to start the training again."
 
 
-@dataclass(frozen=True, kw_only=True)
-class TrainingState:
-    """Everything with a state in a training; all other randomness and order follow from the step's number."""
-
-    model: BaseModel
-    optimizer: ScaledOptimizer
-    ema: ExponentialMovingAverage | None
-
-    @property
-    def result(self) -> BaseModel:
-        """Model that the training would end with now: the averaged one where there is one."""
-        return self.ema.module if self.ema else self.model
-
-
-@dataclass(frozen=True, kw_only=True)
-class Progress:
-    """Progress of a training."""
-
-    step: int = 0  # optimizer steps done
-    seconds: float = 0.0  # of training, over all starts
-    processes: int = 1
-    run: str = ""  # random name of the run, empty outside of one
-    package: str = field(default_factory=package_version)
+def newest(folder: Path) -> Path:
+    """Checkpoint in a folder to go on from; where there is none, the path of one that is not there."""
+    file = folder / CHECKPOINT
+    whole = {place: sharded_checkpoint.finished(place) for place in folder.glob(SHARDED)}
+    found = {place: finished for place, finished in whole.items() if finished.is_file()}
+    if file.is_file():
+        found[file] = file
+    return max(found, key=lambda place: found[place].stat().st_mtime_ns, default=file)
 
 
 def read_progress(path: Path, *, run: str = "", steps: int | None = None) -> Progress:
@@ -59,26 +45,16 @@ def read_progress(path: Path, *, run: str = "", steps: int | None = None) -> Pro
     Raises:
         InputError: the file is damaged, of another run, or of a version of this program that stored something else.
     """
-    if not path.is_file():
+    if not path.exists():
         return Progress(run=run)
     with reading(path, "checkpoint", fix=AGAIN):
-        require_checksums(path)  # PyTorch writes them and does not look at them
-        content = _read(path)
-        found = content["progress"] if isinstance(content, dict) and content.keys() == PARTS else None
-        known = {each.name: each.type for each in fields(Progress)}
-        if not isinstance(found, dict) or found.keys() != known.keys() or found["package"] != package_version():
-            raise InputError(
-                f"The checkpoint {path} was written by another version of this program and cannot be resumed by this "
-                "one. Finish the training with the version that began it, or remove the file to start the training "
-                "again."
-            )
-        progress = Progress(**found)
-        if any(type(getattr(progress, name)).__name__ != kind for name, kind in known.items()):
-            raise ValueError("its counters are no numbers")
-        if not 0 < progress.step <= (progress.step if steps is None else steps):
-            raise ValueError(f"it is of step {progress.step}, and the training has {steps}")
-        if progress.run != run:
-            raise InputError(f"The checkpoint {path} is of another run ({progress.run}, here {run}). {AGAIN}")
+        if path.is_dir():
+            stored = sharded_checkpoint.read(path)["progress"]
+        else:
+            require_checksums(path)  # PyTorch writes them and does not look at them
+            content = _read(path)
+            stored = content["progress"] if isinstance(content, dict) and content.keys() == PARTS else None
+        progress = progress_of(stored, path, run=run, steps=steps)
     note(f"Going on from step {progress.step} ({path})")
     return progress
 
@@ -89,29 +65,42 @@ def load(path: Path, state: TrainingState) -> None:
     Raises:
         InputError: a tensor is missing, too many, of another shape or not finite.
     """
+    if path.is_dir():
+        return sharded_checkpoint.load(path, state)
     distributed.wait_for(path)
     with reading(path, "checkpoint", fix=AGAIN):
         content = _read(path)
         weights.require_finite(path, content["model"])
-        state.model.load_state_dict(content["model"])
+        state.model.load_state_dict(_like(content["model"], state.model.state_dict()))
         state.optimizer.load_state_dict(content["optimizer"])
         if state.ema:
-            state.ema.load_state_dict(content["ema"])
+            state.ema.load_state_dict(_like(content["ema"], state.ema.state_dict()))
+
+
+def _like(whole: Mapping[str, torch.Tensor], own: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Tensors of a file as a model has those of the same names: divided over processes, or whole."""
+    return {name: like(tensor, own[name]) if name in own else tensor for name, tensor in whole.items()}
 
 
 def save(path: Path, state: TrainingState, progress: Progress) -> None:
-    """Replace the checkpoint `path`; the old one stays until the new one is on the disk.
+    """Replace the checkpoint in the folder of `path`; the old one stays until the new one is on the disk.
+
+    Of a sharded training, where every process has to call, it is a folder beside `path`, named by the step.
 
     Raises:
         InputError: it cannot be written, or a weight is not finite.
     """
-    if wrong := _not_finite(state.model.state_dict()):
-        good = f" The last good state is kept in {path}." if path.is_file() else ""
-        raise InputError(
-            f"{len(wrong)} tensors of the model have a number that is not finite after step {progress.step}, such as "
-            f"{wrong[0]}. Try a lower peak (--set lr=…), gradient clipping (--set clip_grad=1.0) or --set "
-            f"precision=fp32, in another --out folder.{good}"
-        )
+    if state.sharded:
+        path = path.with_name(SHARDED.replace("*", str(progress.step)))
+        sharded_checkpoint.save(path, state, progress, before=newest(path.parent))
+    else:
+        _save(path, state, progress)
+    if distributed.rank() == 0:
+        remove_checkpoints(path.parent, but=path)
+
+
+def _save(path: Path, state: TrainingState, progress: Progress) -> None:
+    require_finite(_not_finite(state.model.state_dict()), progress, kept=path)
     content = {
         "progress": vars(progress),
         "model": state.model.state_dict(),
@@ -122,10 +111,7 @@ def save(path: Path, state: TrainingState, progress: Progress) -> None:
         with replacing(path) as partial:
             torch.save(content, partial)
     except (OSError, RuntimeError) as error:  # PyTorch's writer raises RuntimeError on a full disk
-        raise InputError(
-            f"The checkpoint {path} cannot be written ({error}). Free some space and run the same command again: it "
-            "goes on from the checkpoint before."
-        ) from error
+        raise no_space(path, error) from error
 
 
 def _not_finite(tensors: Mapping[str, torch.Tensor]) -> list[str]:

@@ -19,14 +19,14 @@ from torch.nn.parallel import DistributedDataParallel
 
 from backbones.errors import InputError, UsageError
 from backbones.noise import Share, sharing
-from harness import checkpoint, distributed, logs
+from harness import checkpoint, distributed, logs, sharding
 from harness.batch import accumulation
-from harness.checkpoint import Progress, TrainingState
 from harness.device import describe, device, peak_memory, precision, reset_peak_memory
 from harness.loading import Unbroken, seed_everything
 from harness.optim import ScaledOptimizer, adamw
 from harness.passes import backward_by_parts, backward_on_all
 from harness.progress import bar, note
+from harness.training_state import Progress, TrainingState
 from harness.workdir import CHECKPOINT
 from tasks.common.step_loss import StepLoss
 from tasks.recipe import Recipe
@@ -39,6 +39,7 @@ class StepHook(Protocol):
     """Looks at the model between optimizer steps, in every process; it changes neither weights nor random numbers."""
 
     seconds: float  # spent in it, which do not count as training
+    apart: bool  # a process calls the model without the others, so that a sharded one has to be put together for it
 
     def due(self, step: int, *, steps_per_epoch: int, last: int) -> bool:
         """Decide whether it is called after `step` of `last` steps."""
@@ -63,8 +64,8 @@ def train(
 ) -> dict[str, Any]:
     """Train a model in place, going on from `last.pth` in `folder` when it is there.
 
-    Afterwards the model has the averaged weights when the recipe has an EMA, else those of the last step. The
-    checkpoint and the logs stay in `folder`.
+    Afterwards the model has the averaged weights when the recipe has an EMA, else those of the last step. Meanwhile a
+    sharded training leaves it without values (`harness.sharding`). The checkpoint and the logs stay in `folder`.
 
     Args:
         model: `model(**batch, mode="loss")` gives a dict of losses, or it implements `StepLoss`; its backbone is
@@ -85,14 +86,15 @@ def train(
         InputError: a loss that is not a number, unreadable data, no space, a checkpoint that cannot be resumed.
         UsageError: a batch that does not fit, other processes than before where that matters, or no such logger.
     """
-    last, steps = folder / CHECKPOINT, len(rates)
+    steps = len(rates)
     parts = accumulation(recipe, processes=distributed.world_size())
     folder.mkdir(parents=True, exist_ok=True)
-    before = _progress(last, recipe, run=run, steps=steps)
+    found = distributed.decided(lambda: checkpoint.newest(folder))
+    before = _progress(found, recipe, run=run, steps=steps)
     reset_peak_memory(device())
     shared, state = _prepare(model, recipe)
     if before.step:
-        checkpoint.load(last, state)
+        checkpoint.load(found, state)
     started = saved = time.monotonic()
     spent, recent = 0.0, []  # seconds in steps, the wait for data included; values of the steps since the last log
 
@@ -112,19 +114,20 @@ def train(
             )
             took = time.monotonic() - began
             spent += took
-            _require_finite(values["loss"], step=step, rate=rate, kept=last)
+            _require_finite(values["loss"], step=step, rate=rate, folder=folder)
             if state.ema:
-                state.ema.update_parameters(model)
+                state.ema.update_parameters(state.model)
             recent.append(values | {"time": took})
             if done % LOG_EVERY == 0 or done == steps:
                 write(_means(recent) | {"lr": rate, "data_wait": batches.waited / spent}, done)
                 recent.clear()
             for hook in hooks:
                 if hook.due(done, steps_per_epoch=steps_per_epoch, last=steps):
-                    write(hook(state.result, step=done, epoch=done / steps_per_epoch), done)
-            if checkpoint.due(done, every=steps_per_epoch, saved=saved) and distributed.rank() == 0:
+                    with _seen(state, model, apart=hook.apart) as seen:
+                        write(hook(seen, step=done, epoch=done / steps_per_epoch), done)
+            if _saves(state, done, every=steps_per_epoch, saved=saved):
                 progress = Progress(step=done, seconds=seconds(), processes=distributed.world_size(), run=run)
-                checkpoint.save(last, state, progress)
+                checkpoint.save(folder / CHECKPOINT, state, progress)
                 saved = time.monotonic()
             waiting = batches.waited / spent
             told = f", waiting for data {waiting:.0%}" if waiting >= NOTABLE_WAIT else ""
@@ -134,7 +137,9 @@ def train(
             f"The training waited for data {batches.waited / spent:.0%} of its time: more loader processes "
             "(--set workers=…) or a faster disk would shorten it"
         )
-    if state.ema:
+    if state.sharded:
+        sharding.filled(model, state.result)
+    elif state.ema:
         model.load_state_dict(state.ema.module.state_dict())
     return {
         "train_seconds": round(seconds(), 1),
@@ -219,30 +224,63 @@ def _progress(last: Path, recipe: Recipe, *, run: str, steps: int) -> Progress:
 def _prepare(model: BaseModel, recipe: Recipe) -> tuple[nn.Module, TrainingState]:
     """Set up a training: the model as it is called in it, and its initial state."""
     where = device()
-    model.to(where)
     if distributed.world_size() > 1 and where.type == "cuda":
         # Batch normalisation cannot be synchronised on the CPU: PyTorch has it for GPUs only.
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+    chosen = precision(recipe.precision, where)
+    sharded = recipe.shard and distributed.world_size() > 1
+    trained = sharding.copied(model) if sharded else model.to(where)
+    ema = ExponentialMovingAverage(trained, momentum=1 - recipe.ema_decay) if recipe.ema_decay else None
+    if sharded:
+        sharding.shard(trained, where=where, half=sharding.gathered(chosen, where))
+        if ema:
+            sharding.shard(ema.module, where=where, half=None)
+            ema.to(where).avg_parameters = dict(ema.module.named_parameters())
+        sharding.emptied(model)
     optimizer = ScaledOptimizer(
-        adamw(model, recipe),
-        precision=precision(recipe.precision, where),
+        adamw(model, recipe, trained=trained if sharded else None),
+        precision=chosen,
         device=where,
         clip_grad=recipe.clip_grad,
     )
-    ema = ExponentialMovingAverage(model, momentum=1 - recipe.ema_decay) if recipe.ema_decay else None
-    state = TrainingState(model=model, optimizer=optimizer, ema=ema)
-    if distributed.world_size() == 1:
-        return model, state
+    state = TrainingState(model=trained, optimizer=optimizer, ema=ema)
+    if sharded or distributed.world_size() == 1:
+        return trained, state
     # Most tasks leave some of the backbone alone: the mask token, experts of the modality that they do not have.
     options = {"broadcast_buffers": False, "find_unused_parameters": True}
     devices = [where.index] if where.type == "cuda" else None
     return DistributedDataParallel(model, device_ids=devices, **options), state
 
 
-def _require_finite(loss: float, *, step: int, rate: float, kept: Path) -> None:
+@contextmanager
+def _seen(state: TrainingState, model: BaseModel, *, apart: bool) -> Iterator[BaseModel]:
+    """The model as it would be saved, for a hook.
+
+    Args:
+        model: that a sharded training has left without values.
+    """
+    if not state.sharded:
+        yield state.result
+    elif apart:
+        with sharding.whole(model, state.result):
+            yield model
+    else:
+        yield state.result
+        sharding.divided_again(state.result)
+
+
+def _saves(state: TrainingState, step: int, *, every: int, saved: float) -> bool:
+    """Decide whether this process takes part in saving a checkpoint now; a sharded one takes all of them."""
+    if state.sharded:
+        return distributed.decided(lambda: checkpoint.due(step, every=every, saved=saved))
+    return distributed.rank() == 0 and checkpoint.due(step, every=every, saved=saved)
+
+
+def _require_finite(loss: float, *, step: int, rate: float, folder: Path) -> None:
     """Stop a training whose loss is not a number before it is saved."""
     if not math.isfinite(loss):
-        good = f" The last good state is kept in {kept}." if kept.is_file() else ""
+        kept = checkpoint.newest(folder)
+        good = f" The last good state is kept in {kept}." if kept.exists() else ""
         raise InputError(
             f"The loss is {loss} at step {step + 1} (learning rate {rate:.3g}). Try a lower peak (--set lr=…), a "
             "longer warm-up (--set warmup_epochs=…), gradient clipping (--set clip_grad=1.0) or --set precision=fp32, "

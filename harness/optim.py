@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from backbones.errors import InputError, UsageError
 from backbones.parameter_groups import layer_scale, without_weight_decay
 from harness.device import autocast
+from harness.sharding import like
 from tasks.recipe import Recipe
 
 BACKBONE = "beit3."  # where task models hold their backbone
@@ -109,13 +111,24 @@ def recipe_schedule(recipe: Recipe, *, steps_per_epoch: int) -> np.ndarray:
     return cosine_schedule(**shared, final=recipe.min_lr)
 
 
-def adamw(model: nn.Module, recipe: Recipe) -> torch.optim.AdamW:
-    """Make the optimizer of a recipe; its learning rates are set before each step from the schedule."""
+def adamw(model: nn.Module, recipe: Recipe, *, trained: nn.Module | None = None) -> torch.optim.AdamW:
+    """Make the optimizer of a recipe; its learning rates are set before each step from the schedule.
+
+    Args:
+        trained: a copy of the model whose parameters are optimized in place of its own, in the groups of those of the
+            same names: a sharded one, whose modules and dimensions may be others.
+    """
     groups = parameter_groups(model, recipe)
-    return torch.optim.AdamW(groups, lr=recipe.lr, betas=(recipe.beta1, recipe.beta2), eps=recipe.eps)
+    if trained is not None:
+        own = dict(trained.named_parameters())
+        groups = [{**group, "params": [own[name] for name in group["names"]]} for group in groups]
+    # One by one, the updates of divided parameters cost more than the rest of a small model's step on a CPU.
+    foreach = None if trained is None else True
+    return torch.optim.AdamW(groups, lr=recipe.lr, betas=(recipe.beta1, recipe.beta2), eps=recipe.eps, foreach=foreach)
 
 
 LEAST_LOSS_SCALE = 1.0
+STEP, MOMENTS = "step", ("exp_avg", "exp_avg_sq")  # AdamW's state of a parameter
 
 
 class ScaledOptimizer:
@@ -168,6 +181,7 @@ class ScaledOptimizer:
             self._scaler.unscale_(self._optimizer)
             parameters = [parameter for group in self._optimizer.param_groups for parameter in group["params"]]
             norm = nn.utils.clip_grad_norm_(parameters, self._clip_grad)
+            norm = norm.full_tensor() if isinstance(norm, DTensor) else norm
         self._scaler.step(self._optimizer)
         self._scaler.update()
         self._optimizer.zero_grad()
@@ -189,12 +203,52 @@ class ScaledOptimizer:
         Raises:
             ValueError: it has no moments, or those of other parameters.
         """
-        self._optimizer.load_state_dict({name: value for name, value in state.items() if name != "loss_scale"})
+        own = [parameter for group in self._optimizer.param_groups for parameter in group["params"]]
+        placed = {
+            index: {kind: value if kind == STEP else like(value, own[index]) for kind, value in moments.items()}
+            for index, moments in state["state"].items()
+        }
+        self._optimizer.load_state_dict({"state": placed, "param_groups": state["param_groups"]})
         moments = self._optimizer.state
         if not moments and "loss_scale" not in state:  # only overflowing steps leave none
             raise ValueError("the optimizer's moments are missing")
         for parameter, own in moments.items():
             if any(value.dim() and value.shape != parameter.shape for value in own.values()):
                 raise ValueError("the optimizer's moments have other shapes than the parameters")
-        if "loss_scale" in state and self._scaler.is_enabled():
-            self._scaler.load_state_dict(state["loss_scale"])
+        self.loss_scale = state.get("loss_scale")
+
+    @property
+    def loss_scale(self) -> dict[str, Any] | None:
+        """State of the scale that losses are multiplied with; None where they are not."""
+        return self._scaler.state_dict() or None
+
+    @loss_scale.setter
+    def loss_scale(self, state: Mapping[str, Any] | None) -> None:
+        if state and self._scaler.is_enabled():
+            self._scaler.load_state_dict(dict(state))
+
+    def moments(self) -> dict[str, Tensor]:
+        """Adam's state under names such as `head.weight.exp_avg`; parameters without an update so far have none."""
+        return {
+            f"{name}.{kind}": value
+            for name, parameter in self._named().items()
+            for kind, value in self._optimizer.state.get(parameter, {}).items()
+        }
+
+    def begin(self, names: Collection[str]) -> None:
+        """Make Adam's state of 0 under the names of `moments`, to be filled.
+
+        Raises:
+            KeyError: there is no such parameter.
+            ValueError: it has another state, or a part of one.
+        """
+        own = self._named()
+        for name in names:
+            parameter, kind = own[name.rpartition(".")[0]], name.rpartition(".")[2]
+            self._optimizer.state[parameter][kind] = torch.zeros(()) if kind == STEP else torch.zeros_like(parameter)
+        if any(state.keys() != {STEP, *MOMENTS} for state in self._optimizer.state.values()):
+            raise ValueError("the optimizer's moments are not whole")
+
+    def _named(self) -> dict[str, Tensor]:
+        groups = self._optimizer.param_groups
+        return {name: own for group in groups for name, own in zip(group["names"], group["params"], strict=True)}

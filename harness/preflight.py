@@ -12,7 +12,7 @@ from harness import distributed
 from harness.batch import accumulation
 from harness.experiment import Experiment
 from harness.progress import note
-from harness.workdir import fine_tuned
+from harness.workdir import CHECKPOINTS, SHARDED, fine_tuned
 from tasks.adapter import Sample, TaskAdapter
 
 FLOAT = 4  # bytes
@@ -58,7 +58,8 @@ def require_space(experiment: Experiment, *, samples: int, whole: bool = True) -
 def _require_space(experiment: Experiment, samples: int, whole: bool) -> None:
     missing = needed(experiment, samples=samples, whole=whole)
     if not fine_tuned(experiment.folder).exists():  # an interrupted run's checkpoint is replaced
-        missing -= sum(file.stat().st_size for file in experiment.folder.rglob("*.pth"))
+        checkpoints = [*experiment.folder.rglob("*.pth"), *experiment.folder.glob(f"{CHECKPOINTS}/{SHARDED}/*")]
+        missing -= sum(file.stat().st_size for file in checkpoints)
     existing = next(folder for folder in _with_parents(experiment.folder) if folder.exists())
     free = shutil.disk_usage(existing).free
     if missing > free:

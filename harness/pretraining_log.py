@@ -33,6 +33,7 @@ class PretrainingLog:
     """
 
     seconds = 0.0  # too few to be counted
+    apart = False  # every process asks for the same figures
 
     def __init__(self, folder: Path, figures: Figures, *, samples_per_step: int, flops_per_step: float) -> None:
         self._path = folder / ROWS

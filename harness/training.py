@@ -22,7 +22,7 @@ from harness.loop import StepHook, train
 from harness.optim import recipe_schedule
 from harness.progress import note
 from harness.validation import Validation
-from harness.workdir import CHECKPOINT, FINAL
+from harness.workdir import FINAL, remove_checkpoints
 from tasks.recipe import Recipe
 
 
@@ -118,6 +118,6 @@ def save_final(model: BaseModel, folder: Path, columns: Mapping[str, Any], *, ke
             f"The trained weights {path} cannot be written ({error}). Free some space and run the same command again."
         ) from error
     # The optimizer's state has done its work; it is twice the size of the weights.
-    (folder / CHECKPOINT).unlink(missing_ok=True)
+    remove_checkpoints(folder)
     if kept:
         kept.unlink()

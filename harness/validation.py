@@ -58,6 +58,8 @@ class Validation:
         folder: of the run; its `validation.csv` has the rows of each step once, also after interruptions.
     """
 
+    apart = True  # each process predicts its own samples
+
     def __init__(
         self,
         adapter: TaskAdapter,

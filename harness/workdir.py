@@ -20,6 +20,7 @@ from harness.provenance import new_run, same
 
 CHECKPOINTS = "checkpoints"
 CHECKPOINT = "last.pth"  # in them, of an unfinished training
+SHARDED = "last-*"  # folders in their place while a training is sharded
 PREDICTIONS = "predictions"
 RUN = "run.json"
 RESULT = "result.json"
@@ -135,10 +136,21 @@ def _remove_leftovers(folder: Path) -> None:
     for partial in folder.rglob(f"*{PARTIAL}"):
         partial.unlink(missing_ok=True)
     if fine_tuned(folder).exists():
-        (folder / CHECKPOINTS / CHECKPOINT).unlink(missing_ok=True)
+        remove_checkpoints(folder / CHECKPOINTS)
     for whole in (folder / PREDICTIONS).glob("*.jsonl"):
         for parts in (whole.with_suffix(""), whole.with_suffix(".merging")):
             shutil.rmtree(parts, ignore_errors=True)
+
+
+def remove_checkpoints(folder: Path, *, but: Path | None = None) -> None:
+    """Remove the checkpoints in a folder, unfinished ones too, all but one."""
+    for place in (folder / CHECKPOINT, *folder.glob(SHARDED)):
+        if place == but:
+            continue
+        if place.is_dir():
+            shutil.rmtree(place)
+        else:
+            place.unlink(missing_ok=True)
 
 
 def _facts(
@@ -205,8 +217,10 @@ def _other_run(folder: Path, options: list[str], changes: list[str]) -> str:
 
 def _begun(folder: Path) -> bool:
     """Check that a run left a checkpoint or predictions: one that failed before leaves its folder to others."""
-    checkpoints = [*folder.glob("*.safetensors"), *folder.glob(f"{CHECKPOINTS}/*.safetensors"), *folder.glob("*/*.pth")]
-    return bool(checkpoints) or any(path.is_file() for path in (folder / PREDICTIONS).rglob("*"))
+    kinds = ("*.safetensors", f"{CHECKPOINTS}/*.safetensors", "*/*.pth", f"{CHECKPOINTS}/{SHARDED}/*.json")
+    return any(any(folder.glob(kind)) for kind in kinds) or any(
+        path.is_file() for path in (folder / PREDICTIONS).rglob("*")
+    )
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -21,7 +21,7 @@ import tasks
 from backbones import weights
 from backbones.errors import AbsentError
 from backbones.tokenizer import Tokenizer
-from harness import checkpoint, logs, pretraining_log, runs, stored_origin, validation, workdir
+from harness import checkpoint, logs, pretraining_log, runs, sharded_checkpoint, stored_origin, validation, workdir
 from harness.checkpoint import Progress
 from harness.predictions import PredictionWriter, merge
 from harness.provenance import data_sha256
@@ -238,10 +238,18 @@ def _checkpoint(folder: Path) -> None:
     checkpoint.save(folder / "last.pth", state, Progress(step=2, run="mine"))
 
 
-def _resumed(folder: Path) -> Value:
+def _sharded_checkpoint(folder: Path) -> None:
     state = begun()
-    progress = checkpoint.read_progress(folder / "last.pth", run="mine", steps=9)
-    checkpoint.load(folder / "last.pth", state)
+    for number in range(2):
+        step(state, number)
+    place = folder / "last-2"
+    sharded_checkpoint.save(place, state, Progress(step=2, run="mine"), before=place)
+
+
+def _resumed(folder: Path) -> Value:
+    state, path = begun(), checkpoint.newest(folder)
+    progress = checkpoint.read_progress(path, run="mine", steps=9)
+    checkpoint.load(path, state)
     return _digest(
         progress, [t.tolist() for t in state.model.state_dict().values()], str(state.optimizer.state_dict())
     ), ""
@@ -370,6 +378,7 @@ TARGETS = (
     Target("weights .pth", _weights("w.pth"), "w.pth", _loaded),
     Target("weights .safetensors", _weights("w.safetensors"), "w.safetensors", _loaded),
     Target("checkpoint", _checkpoint, "last.pth", _resumed),
+    Target("sharded checkpoint", _sharded_checkpoint, "last-2/*", _resumed),
     Target("results", _results, "result*", _gathered),
     Target("run folder", _run_folder, "run/**/*.*", _reopened),
     Target("tokenizer", _spm, "nano.spm", _tokenized),

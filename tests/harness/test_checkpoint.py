@@ -26,9 +26,9 @@ class Line(BaseModel):
 
 def begun(*, ema: bool = True) -> TrainingState:
     model = Line()
-    optimizer = ScaledOptimizer(
-        torch.optim.AdamW(model.parameters(), lr=0.1), precision="fp16", device=torch.device("cpu")
-    )
+    names, parameters = zip(*model.named_parameters(), strict=True)
+    group = {"params": list(parameters), "names": list(names)}
+    optimizer = ScaledOptimizer(torch.optim.AdamW([group], lr=0.1), precision="fp16", device=torch.device("cpu"))
     return TrainingState(
         model=model, optimizer=optimizer, ema=ExponentialMovingAverage(model, momentum=0.5) if ema else None
     )
