@@ -64,6 +64,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, TypedDict
 
 from backbones.bundled import Stage
 from backbones.errors import UsageError, unknown
+from tasks.common.shards import file_of
 from tasks.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -318,10 +319,10 @@ class TaskAdapter(ABC):
         return sample.inputs
 
     def image_files(self, sample: Sample) -> Sequence[str]:
-        """The image files that a sample is made of, relative to the data folder (or absolute)."""
+        """The image files that a sample is made of, shards too, relative to the data folder (or absolute)."""
         if isinstance(sample.inputs, str):
-            return (sample.inputs,)
-        return sample.inputs.get("images") or ((sample.inputs["image"],) if "image" in sample.inputs else ())
+            return (file_of(sample.inputs),)
+        return sample.inputs.get("images") or ((file_of(sample.inputs["image"]),) if "image" in sample.inputs else ())
 
     def taught(self, samples: Sequence[Sample]) -> int:
         """Number of training items that these samples give when none of them has to be left out."""

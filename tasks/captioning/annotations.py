@@ -1,6 +1,9 @@
 """Captions on disk: Karpathy's split of COCO, files in the form of COCO's annotations, index files of the BEiT-3 code.
 
-COCO      dataset_coco.json                                    see `tasks.common.karpathy`
+COCO      train-*.tar                                          training captions in shards (`tasks.common.shards`),
+                                                               which win: an image and its caption in .txt, or
+                                                               `caption` or a list `captions` in .json
+          dataset_coco.json                                    see `tasks.common.karpathy`
           coco_captioning.{train,val,test}.jsonl               index files, used where it is absent, with
           coco_karpathy_{val,test}_gt.json                     the references of these
                                                                or these alone, which are enough to score
@@ -17,15 +20,19 @@ sample to describe is an image: inputs {"image": path}, annotation {"captions": 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from backbones.errors import AbsentError, InputError
+from backbones.files import reading
 from tasks.adapter import Sample
+from tasks.common import shards
 from tasks.common.karpathy import COCO_FILE, read_coco
 from tasks.common.nearby import nearby
 from tasks.common.reading import field, read_json, read_lines
+from tasks.common.shards import ShardSample
 
 VAL_CAPTIONS = "annotations/captions_val2014.json"
 TEST_IMAGES = "annotations/image_info_test2014.json"
@@ -42,6 +49,8 @@ def coco_samples(root: Path, split: str) -> list[Sample]:
         return _listed_images(root / TEST_IMAGES, split, labelled=False, what="COCO's test2014 images")
     if split == "val2014":
         return _val2014(root)
+    if split == "train" and shards.are_in(root, split):
+        return _captions_of_shards(root)
     index, truth = root / f"coco_captioning.{split}.jsonl", root / f"coco_karpathy_{split}_gt.json"
     if (root / COCO_FILE).is_file():
         return _karpathy(root, split)
@@ -74,6 +83,28 @@ def nocaps_samples(root: Path, split: str) -> list[Sample]:
             "a practice set with `harness toy FOLDER`."
         )
     return _indexed_images(index, root / "nocaps_val_gt.json" if split == "val" else None)
+
+
+def _captions_of_shards(root: Path) -> list[Sample]:
+    samples = []
+    for each in shards.read(root, "train"):
+        name, where = f"{each.shard}/{each.key}", f"{root / each.shard}, sample {each.key}"
+        place = each.place  # one text for all captions of an image
+        for number, text in enumerate(_texts(each, where)):
+            samples.append(_caption_sample(name, place, str(number), text, where=where))
+    return samples
+
+
+def _texts(sample: ShardSample, where: str) -> list[str]:
+    """The captions of a sample of a shard."""
+    if "txt" in sample.texts:
+        return [sample.texts["txt"].strip()]
+    with reading(where, "captions", fix="Write the shard again."):
+        content = json.loads(sample.texts.get("json", "{}"))
+        found = content.get("captions") or [content.get("caption")]
+        if not isinstance(found, list) or not all(isinstance(text, str) for text in found):
+            raise sample.lacks("no caption (.txt, or caption or a list captions in .json)")
+    return found
 
 
 def _karpathy(root: Path, split: str) -> list[Sample]:
@@ -123,7 +154,8 @@ def _path_in_val2014(row: Mapping[str, Any]) -> str:
 def _coco_beside(root: Path) -> list[Sample]:
     """COCO's training captions, of the folder itself or of the folder coco beside it."""
     for folder in (root, root.parent / "coco"):
-        if (folder / COCO_FILE).is_file() or (folder / "coco_captioning.train.jsonl").is_file():
+        files = (folder / name for name in (COCO_FILE, "coco_captioning.train.jsonl"))
+        if any(file.is_file() for file in files) or shards.are_in(folder, "train"):
             return _with_absolute_paths(coco_samples(folder, "train"), folder)
     raise InputError(
         f"NoCaps fine-tunes on COCO's captions, and there are none: neither {root.parent / 'coco' / COCO_FILE} nor "

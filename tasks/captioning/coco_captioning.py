@@ -16,7 +16,8 @@ class CocoCaptioning(Captioning):
 
     Layouts: `dataset_coco.json` (Karpathy) with `train2014/` and `val2014/`; or the official index files
     `coco_captioning.{train,val,test}.jsonl`, which are used where it is absent, with `coco_karpathy_{val,test}_gt.json`
-    for the references, which are enough to score. The splits val2014 and test2014 are COCO's own
+    for the references, which are enough to score; training captions also in shards `train-*.tar`, here or at an address
+    (`tasks.common.shards`). The splits val2014 and test2014 are COCO's own
     (`annotations/captions_val2014.json`, `val2014/`; `annotations/image_info_test2014.json`, `test2014/`).
     """
 

@@ -30,8 +30,9 @@ class ImageNet(TaskAdapter):
     pretrained weights as they are (--set epochs=0).
 
     Layouts: `train/<class>/*` and `val/<class>/*` (classes in sorted order), or the official
-    `imagenet.train.index.jsonl` and `imagenet.val.index.jsonl` beside them, which win when present. A sample's
-    id is its image path relative to the data folder, the same in both layouts.
+    `imagenet.train.index.jsonl` and `imagenet.val.index.jsonl` beside them, which win when present; or shards
+    `train-*.tar` and `val-*.tar` with `classes.txt`, here or at an address (`tasks.common.shards`). A sample's
+    id is its image path relative to the data folder, the same in all layouts.
     """
 
     name = "imagenet"
@@ -75,6 +76,12 @@ class ImageNet(TaskAdapter):
 
         self.split(split)
         return read_samples(root, split)
+
+    def hashed_inputs(self, sample: Sample, root: Path) -> str:
+        """The image path of class folders, for an image in a shard too."""
+        from tasks.common.shards import file_of
+
+        return sample.inputs if file_of(sample.inputs) == sample.inputs else sample.id
 
     def labels(self, root: Path) -> list[str]:
         """Class folder names, in the order of their ids."""

@@ -9,6 +9,7 @@ from typing import Any
 from backbones.errors import AbsentError, InputError
 from backbones.files import reading
 from tasks.adapter import Finding, Progress, Sample, TaskAdapter
+from tasks.common import shards
 
 _FIX = "Fix the files that this names, or copy them again; --debug shows where it was read."
 
@@ -59,7 +60,7 @@ def check_splits(
             continue
         findings += [Finding(True, f"{split}: {text}") for text in (describe(split, samples), *notes(split, samples))]
         paths = [root / path for sample in samples for path in images(sample)]
-        if facts.optional and not any(path.is_file() for path in paths):
+        if facts.optional and not any(_exists(path) for path in paths):
             text = f"{split}: its images are not there. They are needed for this split only."
             findings.append(Finding(True, text, absent=True))
         else:
@@ -74,6 +75,10 @@ def compared(count: int, what: str, official: int | None) -> str:
     return f"{count:,} {what} ({'the official number' if count == official else f'official: {official:,}'})"
 
 
+def _exists(path: Path) -> bool:
+    return path.is_file() or ((inside := shards.place_of(path)) is not None and shards.exists(inside[0]))
+
+
 def missing_images(paths: Sequence[Path], split: str, *, decode: bool, progress: Progress) -> list[Finding]:
     """Findings about a split's images that are absent, or with `decode` cannot be read."""
     from tasks.common.images import broken_images
@@ -81,7 +86,7 @@ def missing_images(paths: Sequence[Path], split: str, *, decode: bool, progress:
     unique = list(dict.fromkeys(paths))
     if decode:
         return [Finding(False, reason) for reason in broken_images(progress(unique, f"decode {split}"))]
-    absent = [path for path in unique if not path.is_file()]
+    absent = [path for path in unique if not _exists(path)]
     if not absent:
         return []
     return [

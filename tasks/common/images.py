@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from torch.utils.data import Dataset
 from torchvision import transforms
 
 from backbones.errors import InputError
+from tasks.common import shards
 from tasks.common.image_files import FORMATS, UNDECODABLE, require_regular, require_size
 
 if TYPE_CHECKING:
@@ -29,6 +31,7 @@ def open_image(path: Path, *, upright: bool = False) -> Image.Image:
     """An RGB image, fully decoded.
 
     Args:
+        path: of a file, or of a place in a shard (`tasks.common.shards`).
         upright: turn it as the file's EXIF orientation says. detectron2, MMDetection and MMSegmentation do so; the
             official loaders of BEiT-3's other tasks and of ImageNet (torchvision's) take the pixels as they are stored.
 
@@ -53,8 +56,7 @@ def image_size(path: Path, *, upright: bool = False) -> tuple[int, int]:
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[Image.Image]:
     try:
-        require_regular(path)
-        with Image.open(path, formats=FORMATS) as image:
+        with Image.open(_file(path), formats=FORMATS) as image:
             require_size(image)
             yield image
     except FileNotFoundError:
@@ -66,6 +68,15 @@ def _opened(path: Path) -> Iterator[Image.Image]:
         raise InputError(f"{path} is not an image that can be read. Replace it with the original file.") from None
     except UNDECODABLE as error:
         raise InputError(f"Image {path} cannot be decoded ({error}). Replace it with the original file.") from error
+
+
+def _file(path: Path) -> Path | io.BytesIO:
+    """An image's file, or its bytes where it is in a shard."""
+    if inside := shards.place_of(path):
+        shard, offset, size = inside
+        return io.BytesIO(shards.content(shard, offset=offset, size=size))
+    require_regular(path)
+    return path
 
 
 def center_crop(size: int, *, crop_pct: float, mean: Sequence[float], std: Sequence[float]) -> Callable:

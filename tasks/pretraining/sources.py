@@ -5,7 +5,7 @@ Under one folder they are found as
     images/**/*.{jpg,jpeg,png,webp}      images, pairs' images among them or not
     texts/**/*.txt                       UTF-8, a text on each line
     pairs/*.json                         Karpathy files; image paths are relative to their folder or to the one above
-    pairs/*.tar                          webdataset shards (`shards.py`)
+    pairs/*.tar                          webdataset shards, here or at an address (`tasks.common.shards`)
 
 and each can be given as a path of its own instead.
 """
@@ -24,6 +24,8 @@ from backbones.tokenizer import BOS, EOS, Tokenizer
 from tasks.adapter import Sample
 from tasks.common.packing import Packed
 from tasks.common.reading import field
+from tasks.common.shards import INDEX
+from tasks.common.shards import read as read_shards
 from tasks.common.streaming import json_list
 from tasks.pretraining import shards
 
@@ -88,20 +90,23 @@ def read_pairs(place: Path, *, pattern: str = "*") -> Packed:
         InputError: there are none, or a file is damaged.
     """
     files = [place] if place.is_file() else sorted(place.glob(pattern))
-    files = [file for file in files if file.suffix in (".json", ".tar")]
-    if not files:
+    indexes = [file for file in files if file.name.endswith(INDEX)]
+    files = [file for file in files if file.suffix == ".json" or (file.suffix == ".tar" and not indexes)]
+    if not files and not indexes:
         raise InputError(
             f"{place} has no pairs that match {pattern!r}: neither Karpathy files (.json) nor webdataset shards "
             "(.tar). Give the file or the folder that has them: --pairs PATH."
         )
     with reading(place, "image-text pairs", fix="Write the file again, or leave it out."):
-        found = Packed.of(pair for file in files for pair in _pairs(file))
+        found = Packed.of(pair for file in (*files, *indexes) for pair in _pairs(file))
     if not len(found):
         raise InputError(f"{place} holds no image-text pair. Give files that have some: --pairs PATH.")
     return found
 
 
 def _pairs(file: Path) -> Iterator[Sample]:
+    if file.name.endswith(INDEX):
+        return shards.paired(read_shards(file.parent, file.name.removesuffix(INDEX)), file.parent)
     return shards.pairs(file) if file.suffix == ".tar" else _karpathy(file)
 
 

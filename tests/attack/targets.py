@@ -29,6 +29,7 @@ from leaderboards import exports, published, replicates, results, rows, tables
 from leaderboards.report import Sections, page
 from tasks.common.checking import read_labels, read_samples
 from tasks.common.images import open_image
+from tasks.common.shards import write_index
 from tasks.pretraining import shards, sources
 from tasks.segmentation.label_maps import encoded
 from tests.attack.attempts import Value
@@ -37,6 +38,7 @@ from tests.conftest import draw_folders
 from tests.harness.test_checkpoint import begun, step
 from tests.support import instances, label_maps, questions
 from tests.support.rows import of_run
+from tests.support.shards import of_class_folders
 from tests.support.spm import train
 from tests.tasks import captioned
 from tests.tasks.pretraining import test_shards
@@ -328,6 +330,21 @@ def _shard(folder: Path) -> None:
     )
 
 
+def _sharded(folder: Path) -> None:
+    root = of_class_folders(draw_folders(folder / "drawn", train=6, val=3), folder / "data", per_shard=3)
+    shutil.rmtree(folder / "drawn")
+    write_index(root, "val", sorted(root.glob("val-*.tar")))
+
+
+def _images_of_shards(folder: Path) -> Value:
+    root, adapter = folder / "data", tasks.get("imagenet")
+    found = [sample for split in ("train", "val") for sample in adapter.samples(root, split)]
+    pixels = [np.asarray(open_image(root / sample.inputs)).sum() for sample in found]
+    return _digest([(sample.id, sample.annotation) for sample in found], pixels), _digest(
+        [path.read_bytes() for path in sorted(root.iterdir())]
+    )
+
+
 def _pairs(folder: Path) -> Value:
     found = sources.read_pairs(folder)
     pixels = [
@@ -383,6 +400,7 @@ TARGETS = (
     Target("run folder", _run_folder, "run/**/*.*", _reopened),
     Target("tokenizer", _spm, "nano.spm", _tokenized),
     Target("pretraining pairs", _shard, "*", _pairs),
+    Target("shards of images", _sharded, "data/*", _images_of_shards),
     Target("images", _images, "image.*", _decoded),
     Target("tables and published numbers", _tables, "*", _read_tables),
 )  # fmt: skip

@@ -4,6 +4,7 @@ import dataclasses
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import harness
@@ -12,9 +13,13 @@ from backbones import InputError, UsageError
 from backbones.errors import AbsentError
 from harness.cli import main
 from leaderboards.rows import ResultRow
+from tasks.captioning.annotations import coco_samples, nocaps_samples
+from tasks.common.images import open_image
 from tests.conftest import FAST
 from tests.support import captions as known
 from tests.support.photographs import karpathy_split
+from tests.support.shards import png
+from tests.support.shards import write as write_shard
 from tests.tasks.captioned import edit, write_coco
 
 pytestmark = pytest.mark.usefixtures("kept_meteor")
@@ -260,3 +265,27 @@ def test_an_absent_image_is_told(root: Path, spm: Path, tmp_path: Path, capsys: 
     assert main(arguments) == 1
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert "COCO_val2014_000000000504.jpg is named in the annotations but absent" in error
+
+
+def test_training_captions_in_shards(root: Path) -> None:
+    evaluated = coco_samples(root, "test")
+    members = {"a.png": png(3), "a.txt": b"a red picture\n", "b.png": png(4), "b.json": b'{"caption": "a blue one"}'}
+    write_shard(root / "train-000.tar", members)
+    captions = json.dumps({"captions": ["one of five", "two of five"]}).encode()
+    write_shard(root / "train-001.tar", {"c.png": png(5), "c.json": captions})
+    found = coco_samples(root, "train")
+    assert [(sample.id, sample.inputs["text"]) for sample in found] == [
+        ("train-000.tar/a#0", "a red picture"), ("train-000.tar/b#0", "a blue one"),
+        ("train-001.tar/c#0", "one of five"), ("train-001.tar/c#1", "two of five"),
+    ]  # fmt: skip
+    assert [np.asarray(open_image(root / sample.inputs["image"]))[0, 0, 0] for sample in found] == [3, 4, 5, 5]
+    assert coco_samples(root, "test") == evaluated
+    nocaps = nocaps_samples(root.parent / "nocaps", "train")
+    assert [open_image(Path(sample.inputs["image"])).size for sample in nocaps] == [(5, 4)] * 4
+
+
+@pytest.mark.parametrize("content", [b"{}", b'{"captions": [3]}', b'{"captions": "one"}', b"[1]", b'{"caption": " "}'])
+def test_a_sample_of_a_shard_without_a_caption_is_told(root: Path, content: bytes) -> None:
+    write_shard(root / "train-000.tar", {"a.png": png(3), "a.json": content})
+    with pytest.raises(InputError, match=r"train-000\.tar.*sample a"):
+        coco_samples(root, "train")

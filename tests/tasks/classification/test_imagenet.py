@@ -11,7 +11,10 @@ import pytest
 import harness
 import tasks
 from harness.cli import main
+from tasks.common import shards
+from tests.conftest import FAST
 from tests.support.photographs import classification_folders
+from tests.support.shards import of_class_folders, served
 from tests.tasks.classification.indexes import write_index
 
 ADAPTER = tasks.get("imagenet")
@@ -124,3 +127,22 @@ def test_a_broken_image_stops_prediction_with_its_name(
     assert told.startswith("harness: ")
     assert str(broken[which]) in told
     assert "Replace it" in told
+
+
+@pytest.mark.training
+def test_shards_at_an_address_give_the_rows_of_class_folders(colours: Path, tmp_path: Path, few_draws: None) -> None:
+    away, here = of_class_folders(colours, tmp_path / "away", per_shard=9), tmp_path / "here"
+    shards.main(away)
+    here.mkdir()
+    for name in ("classes.txt", "train.shards.jsonl", "val.shards.jsonl"):
+        shutil.copy(away / name, here)
+    options = {"backbone": "multiway_nano", "changes": [*FAST, "epochs=1"]}
+    with served(away) as server:
+        (here / "shards.url").write_text(server.address)
+        streamed = harness.run("imagenet", data=here, out=tmp_path / "streamed", **options)
+        read = len(server.asked)
+    assert read == 24 + 13, "an image is asked for once"
+    local = harness.run("imagenet", data=away, out=tmp_path / "local", **options)
+    assert [(row.metric, row.value, row.data_sha256) for row in streamed] == [
+        (row.metric, row.value, row.data_sha256) for row in local
+    ]

@@ -1,31 +1,15 @@
 from __future__ import annotations
 
-import io
 import json
-import tarfile
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from backbones.errors import InputError
-from tasks.pretraining import shards
-
-
-def png(level: int) -> bytes:
-    written = io.BytesIO()
-    Image.new("RGB", (5, 4), (level, 0, 255 - level)).save(written, "PNG")
-    return written.getvalue()
-
-
-def write(path: Path, members: dict[str, bytes]) -> Path:
-    with tarfile.open(path, "w") as archive:
-        for name, content in members.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(content)
-            archive.addfile(info, io.BytesIO(content))
-    return path
+from tasks.common.shards import BLOCK, write_index
+from tasks.pretraining import shards, sources
+from tests.support.shards import png, served, write
 
 
 def samples(count: int) -> dict[str, bytes]:
@@ -69,7 +53,7 @@ def test_a_shard_that_is_cut_off_is_refused(tmp_path: Path, kept: float) -> None
 
 def test_a_shard_that_is_cut_off_between_samples_is_refused(tmp_path: Path) -> None:
     shard = write(tmp_path / "0.tar", samples(3))
-    second = list(shards.pairs(shard))[1].inputs["offset"] - shards.BLOCK
+    second = list(shards.pairs(shard))[1].inputs["offset"] - BLOCK
     shard.write_bytes(shard.read_bytes()[:second])
     with pytest.raises(InputError, match="its end is missing"):
         list(shards.pairs(shard))
@@ -88,3 +72,19 @@ def test_an_image_that_does_not_decode_is_named_by_its_place(tmp_path: Path) -> 
     (pair,) = shards.pairs(shard)
     with pytest.raises(InputError, match=rf"byte {pair.inputs['offset']} of .*cannot be decoded"):
         shards.image(shard, pair.inputs["offset"], pair.inputs["size"])
+
+
+def test_pairs_at_an_address_are_those_of_the_shards(tmp_path: Path) -> None:
+    there, here = tmp_path / "there", tmp_path / "here"
+    there.mkdir()
+    here.mkdir()
+    shard = write(there / "cc3m-000.tar", samples(3))
+    write_index(here, "cc3m", [shard])
+    with served(there) as server:
+        (here / "shards.url").write_text(f"{server.address}\n")
+        found = sources.read_pairs(here)
+        assert [pair.inputs["text"] for pair in found] == ["picture 0", "picture 1", "picture 2"]
+        place = found[1].inputs
+        image = shards.image(Path(place["shard"]), place["offset"], place["size"])
+    assert np.asarray(image)[0, 0].tolist() == [1, 0, 254]
+    assert [pair.id for pair in found] == [pair.id for pair in shards.pairs(shard)]
