@@ -7,12 +7,14 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
-from rich.console import Console
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from harness import distributed
 
 _shown: Console | None = None  # of the bar on the terminal
+REDRAWN = 10  # times in a second
 LINE_EVERY = 30.0  # seconds between lines where there is no terminal
 
 
@@ -53,13 +55,16 @@ class _Silent:
 
 
 @contextmanager
-def bar(title: str | None, total: int, *, done: int = 0) -> Iterator[_Bar | _Lines | _Silent]:
+def bar(
+    title: str | None, total: int, *, done: int = 0, above: RenderableType = ""
+) -> Iterator[_Bar | _Lines | _Silent]:
     """Show progress; yields an object with `advance(count, detail)`.
 
     Args:
         title: None for no output, for work inside of other work that has a bar.
         total: number of units of work.
         done: units that were done before.
+        above: shown above the bar on a terminal, and drawn anew with it.
     """
     console = Console(file=sys.__stderr__)
     if distributed.rank() != 0 or title is None:
@@ -69,7 +74,8 @@ def bar(title: str | None, total: int, *, done: int = 0) -> Iterator[_Bar | _Lin
     else:
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         global _shown
-        with Progress(*columns, TextColumn("{task.fields[detail]}"), console=console) as progress:
+        progress = Progress(*columns, TextColumn("{task.fields[detail]}"), console=console)
+        with Live(Group(above, progress) if above else progress, console=console, refresh_per_second=REDRAWN):
             _shown = console
             try:
                 yield _Bar(progress, title, total, done)

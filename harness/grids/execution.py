@@ -12,6 +12,7 @@ from typing import Protocol
 from backbones.errors import InputError
 from harness.durations import duration
 from harness.grids import store
+from harness.grids.display import RunningJobs
 from harness.grids.fine_tuning import RUN
 from harness.grids.jobs import Job
 from harness.grids.planning import Plan
@@ -43,7 +44,7 @@ class Launch(Protocol):
     """Way to run jobs; see `harness.grids.queue.run` and `harness.grids.slurm.watch.run`."""
 
     def __call__(
-        self, jobs: Sequence[Job], *, done: set[str], failed: Mapping[str, str]
+        self, jobs: Sequence[Job], *, done: set[str], failed: Mapping[str, str], running: dict[str, float]
     ) -> Generator[Ended, None, None]:
         """Run jobs; yields each when it has ended."""
 
@@ -63,7 +64,9 @@ def run(plan: Plan, launch: Launch, *, place: str, retry_failed: bool) -> dict[s
     if not jobs:
         return found
     note(f"{plan.grid.name}: {len(jobs)} of {len(plan.jobs)} jobs to run, {place} -> {plan.folder}")
-    with bar(plan.grid.name, len(jobs)) as shown, closing(launch(jobs, done=done, failed=failed)) as ended:
+    running: dict[str, float] = {}
+    ending = launch(jobs, done=done, failed=failed, running=running)
+    with bar(plan.grid.name, len(jobs), above=RunningJobs(jobs, running)) as shown, closing(ending) as ended:
         for each in ended:
             found[each.found.job.key] = each.found
             if each.found.state != "blocked":

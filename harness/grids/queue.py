@@ -73,7 +73,12 @@ class Ended(NamedTuple):
 
 
 def run(
-    jobs: Sequence[Job], places: Sequence[Slot], *, done: set[str], failed: Mapping[str, str] | None = None
+    jobs: Sequence[Job],
+    places: Sequence[Slot],
+    *,
+    done: set[str],
+    failed: Mapping[str, str] | None = None,
+    running: dict[str, float] | None = None,
 ) -> Iterator[Ended]:
     """Run jobs, each as soon as what it needs is done and a slot is free; yields each when it has ended.
 
@@ -83,17 +88,20 @@ def run(
     Args:
         done: keys of jobs that are done; those that end well are added.
         failed: keys of jobs that failed before and are not run again, with their reasons.
+        running: gets since when each job runs (`time.monotonic`), by key, while it runs.
     """
-    queue = _Queue(list(jobs), list(places), done, dict(failed or {}))
+    queue = _Queue(list(jobs), list(places), done, dict(failed or {}), {} if running is None else running)
     with _terminated_as_interrupted(), queue:
         yield from queue.ended()
 
 
 class _Queue:
-    def __init__(self, waiting: list[Job], free: list[Slot], done: set[str], failed: dict[str, str]) -> None:
+    def __init__(
+        self, waiting: list[Job], free: list[Slot], done: set[str], failed: dict[str, str], since: dict[str, float]
+    ) -> None:
         self._context = _context(free)
         self._waiting, self._free, self._done = waiting, free, done
-        self._failed = failed
+        self._failed, self._since = failed, since
         self._running: list[_Running] = []
 
     def __enter__(self) -> _Queue:
@@ -138,7 +146,8 @@ class _Queue:
                 call = (job.specification(), str(job.path / store.LOG), slot.gpu, slot.cores)
                 process = self._context.Process(target=worker.work, args=call, daemon=False)
                 process.start()
-                self._running.append(_Running(job, process, slot, time.monotonic()))
+                self._since[job.key] = time.monotonic()
+                self._running.append(_Running(job, process, slot, self._since[job.key]))
 
     def _collect(self) -> Iterator[Found]:
         for each in list(self._running):
@@ -151,6 +160,7 @@ class _Queue:
                 continue
             each.process.join()
             self._running.remove(each)
+            del self._since[each.job.key]
             self._free.append(each.slot)
             found = _outcome(each)
             if found.state == "done":

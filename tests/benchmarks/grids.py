@@ -1,6 +1,7 @@
 """Time of `harness ablate` for a grid whose cells are all finished, and overhead of a cell beside its own work.
 
     python -m tests.benchmarks.grids [--cells 1000]
+    python -m tests.benchmarks.grids --at-once 2      # on an idle machine of two cores
 
 The finished cells are made up: folders with specification, rows and 1,000 replicates each, as a run leaves them. The
 overhead of a cell is the time of `run_cell` in a process that has imported PyTorch, as the queue's are forked from,
@@ -10,6 +11,9 @@ On one core that seven processes shared (29 Nov 2026), so that processor time te
 
     ablate, 1000 finished cells      1.6 s of processor time (10.9 s by the clock)
     a cell                           1.8 s by the clock beside fine-tuning and prediction
+
+`--at-once N` compares N cells at a time, a share of the cores each, with one after the other on all cores; at least 1.6
+times the throughput is asked for of two on two cores.
 """
 
 from __future__ import annotations
@@ -21,13 +25,14 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from harness import hardware
-from harness.grids import planning, store
+from harness.grids import planning, queue, store
 from harness.grids.cell import run_cell
 from harness.grids.jobs import Job
 from harness.grids.planning import Plan
@@ -125,10 +130,44 @@ def overhead(folder: Path) -> tuple[float, float]:
     return seconds, seconds - own.train_seconds - own.predict_seconds
 
 
+def throughput(jobs: Sequence[Job], *, at_once: int) -> float:
+    """Jobs in a second when the queue runs so many at a time.
+
+    Raises:
+        RuntimeError: one failed.
+    """
+    places = queue.slots(hardware.found(), at_once)
+    begun = time.perf_counter()
+    for ended in queue.run(jobs, places, done=set()):
+        if ended.found.state != "done":
+            raise RuntimeError(f"{ended.found.job.label}: {ended.found.reason}")
+    return len(jobs) / (time.perf_counter() - begun)
+
+
+def at_once(folder: Path, *, count: int, steps: int = 60) -> tuple[float, float]:
+    """Cells in a second one after the other, and `count` at a time; each as many cells of the same grid."""
+    data = draw_folders(folder / "data", train=48, val=24)
+    found = []
+    for number in (1, count):
+        own = folder / str(number)
+        own.mkdir()
+        grid = write_grid(own, count=1, steps=steps)
+        plan = planning.plan(grid, data=str(data), out=own / "out", device=hardware.found())
+        found.append(throughput(plan.jobs, at_once=number))
+    return found[0], found[1]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--cells", type=int, default=1000)
+    parser.add_argument("--at-once", type=int, help="compare so many cells at a time with one after the other")
     args = parser.parse_args()
+    if args.at_once:
+        with tempfile.TemporaryDirectory() as folder:
+            one, several = at_once(Path(folder), count=args.at_once)
+        print(f"cells in a minute: {60 * one:.1f} one after the other, {60 * several:.1f} at {args.at_once} at a time")
+        print(f"throughput: {several / one:.2f} times")
+        return
     with tempfile.TemporaryDirectory() as folder:
         clock, processor = listing(Path(folder), cells=args.cells)
         print(f"ablate, {args.cells} finished cells: {processor:.2f} s of processor time, {clock:.2f} s by the clock")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -26,6 +25,7 @@ def run(
     states: Mapping[str, State],
     done: set[str],
     failed: Mapping[str, str] | None = None,
+    running: dict[str, float] | None = None,
 ) -> Generator[Ended, None, None]:
     """Submit jobs, but for those that are in SLURM since an earlier call; yields each when it has ended.
 
@@ -34,12 +34,12 @@ def run(
     Args:
         states: of jobs in SLURM, from before anybody looked which jobs are done: one that ended since is not submitted
             again.
-        done, failed: as of `harness.grids.queue.run`.
+        done, failed, running: as of `harness.grids.queue.run`.
 
     Raises:
         RefusedError: SLURM takes none of the jobs.
     """
-    watch = _Watch(submission, states, set(done), dict(failed or {}))
+    watch = _Watch(submission, states, set(done), dict(failed or {}), {} if running is None else running)
     refused = watch.start(jobs)
     try:
         yield from (watch.told(found) for found in refused)
@@ -54,6 +54,7 @@ class _Watch:
     states: Mapping[str, State]
     done: set[str]
     failed: dict[str, str]
+    running: dict[str, float]
     flying: dict[str, tuple[Job, str]] = field(default_factory=dict)  # job and name in SLURM, by key
     missed: dict[str, float] = field(default_factory=dict)  # since when a job has ended in SLURM without a result
 
@@ -93,8 +94,7 @@ class _Watch:
                 time.sleep(pause)
 
     def told(self, found: Found) -> Ended:
-        counts = Counter("running" if self._state(key) == "RUNNING" else "waiting" for key in self.flying)
-        return Ended(found, counts["running"], counts["waiting"])
+        return Ended(found, len(self.running), len(self.flying) - len(self.running))
 
     def leave(self) -> None:
         """Say what becomes of jobs that are not watched to their end."""
@@ -124,6 +124,7 @@ class _Watch:
                 del self.flying[key]
                 if each.state != "done":
                     self.failed[key] = each.reason
+        self._note_running()
         return found
 
     def _found(self, key: str) -> Found | None:
@@ -153,9 +154,12 @@ class _Watch:
         self.failed[job.key] = reason
         return Found(job=job, state="blocked", reason=f"{BLOCKED}{reason}")
 
-    def _state(self, key: str) -> str:
-        state = self.states.get(self.flying[key][1])
-        return state.state if state else ""
+    def _note_running(self) -> None:
+        now = {key for key, (_, name) in self.flying.items() if (s := self.states.get(name)) and s.state == "RUNNING"}
+        for key in self.running.keys() - now:
+            del self.running[key]
+        for key in now:
+            self.running.setdefault(key, time.monotonic())
 
     def _arrays(self) -> list[str]:
         """Names of the arrays and jobs in SLURM."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import os
 import signal
@@ -11,9 +12,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from backbones.errors import UsageError
-from harness.grids import queue, store
+from harness.grids import display, queue, store
+from harness.grids.display import RunningJobs
 from harness.grids.jobs import Job
 from harness.grids.queue import Slot, slots
 from harness.grids.store import Found
@@ -104,6 +107,28 @@ def test_an_interruption_ends_every_process_and_calls_nothing_a_failure(tmp_path
         run([*running, waiting], [Slot(None, (0,)), Slot(None, (0,))])
     assert not any(alive(job) for job in running)
     assert [store.look(job).state for job in (*running, waiting)] == ["unfinished", "unfinished", "new"]
+
+
+def test_the_display_has_a_line_for_each_running_job(tmp_path: Path) -> None:
+    waiting = [stage(tmp_path, f"slow{number}") for number in range(3)]
+    running: dict[str, float] = {}
+    seen = []
+    for each in queue.run(waiting, [Slot(None, (0,)), Slot(None, (0,))], done=set(), running=running):
+        assert len(running) == each.running
+        seen.append(each.running)
+    assert max(seen) == 1 and running == {}  # one of two ended, and the last was not started yet
+
+    (waiting[1].path / store.LOG).write_text("fine-tune: 1/9\nfine-tune: 20/90 loss 1.25\n\n")
+    shown = RunningJobs(waiting, {job.key: time.monotonic() - 65 for job in waiting[:2]})
+    (waiting[0].path / store.LOG).write_text("a line that is far too long " * 9)
+    console = Console(file=io.StringIO(), width=90)
+    console.print(shown)
+    first, second = console.file.getvalue().splitlines()
+    assert "'slow0', seed 0  65 s  a line that" in first and first.rstrip().endswith("…")
+    assert second.rstrip().endswith("'slow1', seed 0  65 s  fine-tune: 20/90 loss 1.25")
+    many = [stage(tmp_path, str(number)) for number in range(display.SHOWN + 2)]
+    console.print(RunningJobs(many, {job.key: 0.0 for job in many}))
+    assert console.file.getvalue().splitlines()[-1].strip() == "and 2 more"
 
 
 def alive(job: Job) -> bool:
