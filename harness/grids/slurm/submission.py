@@ -80,9 +80,14 @@ class Submission:
         return GridJob(specification, minutes=self._fields.minutes, module=PROCESS)
 
     def _setup(self) -> list[str]:
-        """Shell commands of the job: Python imports from the copy of the sources, and not from the working folder."""
+        """Shell commands of the job before srun.
+
+        Python imports from the copy of the sources, and not from the working folder; and srun gets the cores of a task
+        again, which it does not take from sbatch (man srun, since 22.05).
+        """
         path = os.pathsep.join([str(self._code), *filter(None, [os.environ.get("PYTHONPATH")])])
-        return [f"export PYTHONPATH={shlex.quote(path)} PYTHONSAFEPATH=1"]
+        cores = '[ -z "$SLURM_CPUS_PER_TASK" ] || export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK'
+        return [f"export PYTHONPATH={shlex.quote(path)} PYTHONSAFEPATH=1", cores]
 
 
 def batches(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -11,4 +12,5 @@ from harness.grids.jobs import of
 from tests.harness.grids.jobs import carry_out
 
 if __name__ == "__main__":
-    carry_out(of(json.loads(Path(sys.argv[1]).read_text())), told=harness.__file__)
+    told = f"{harness.__file__} {os.environ['SRUN_CPUS_PER_TASK']}"
+    carry_out(of(json.loads(Path(sys.argv[1]).read_text())), told=told)

@@ -30,7 +30,7 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(bool(slurm.missing()), reason=slurm.missing() or "SLURM is here"),
 ]
-WITHIN = 60.0  # seconds
+WITHIN = 180.0  # seconds
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +119,8 @@ def test_jobs_are_requeued_and_no_failure_stops_another(
     assert "longer than the 0.02 minutes of the grid's budget" in found["never late"].reason
     assert found["c"].reason == "its pretraining failed: it rained"
     assert count_starts(blocked) == 0
-    code = first.result.read_text().split()[2]
+    code, cores = first.result.read_text().split()[2:]
+    assert cores == "1"
     assert Path(code).is_relative_to(tmp_path / "slurm" / "code"), "jobs import what is edited meanwhile"
 
 
