@@ -96,7 +96,7 @@ class Experiment:
         """Build the task model with random weights, which follow from the seed."""
         import torch
 
-        options = _backbone_options(self.adapter, self.backbone, self.recipe)
+        options = backbone_options(self.adapter, self.backbone, self.recipe)
         native = backbones.native_patch(self.backbone)
         torch.manual_seed(self.seed)
         backbone = backbones.build(self.backbone, **options)
@@ -178,7 +178,7 @@ def plan(
         limit=limit,
     )
     adapter, altered = chosen.adapter, chosen.recipe
-    skeleton = backbones.skeleton(backbone, **_backbone_options(adapter, backbone, altered))
+    skeleton = backbones.skeleton(backbone, **backbone_options(adapter, backbone, altered))
     adapter.require_backbone(skeleton, altered)
     folder_name = name or f"{backbone.replace('/', '-')}-seed{seed}"
     return Experiment(
@@ -341,7 +341,8 @@ def _changed(task: str, base: Recipe, changes: Sequence[str]) -> Recipe:
         ) from error
 
 
-def _backbone_options(adapter: TaskAdapter, backbone: str, recipe: Recipe) -> dict[str, Any]:
+def backbone_options(adapter: TaskAdapter, backbone: str, recipe: Recipe) -> dict[str, Any]:
+    """Options of `backbones.build` that a recipe and its task ask for."""
     return {
         "image_size": recipe.image_size,
         "drop_path": recipe.drop_path,

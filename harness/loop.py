@@ -21,6 +21,7 @@ from backbones.errors import InputError, UsageError
 from backbones.noise import Share, sharing
 from harness import checkpoint, distributed, logs, sharding
 from harness.batch import accumulation
+from harness.compilation import compile_layers
 from harness.device import describe, device, peak_memory, precision, reset_peak_memory
 from harness.loading import Unbroken, seed_everything
 from harness.optim import ScaledOptimizer, adamw
@@ -231,6 +232,8 @@ def _prepare(model: BaseModel, recipe: Recipe) -> tuple[nn.Module, TrainingState
     sharded = recipe.shard and distributed.world_size() > 1
     trained = sharding.copied(model) if sharded else model.to(where)
     ema = ExponentialMovingAverage(trained, momentum=1 - recipe.ema_decay) if recipe.ema_decay else None
+    if recipe.compile:
+        compile_layers(trained)
     if sharded:
         sharding.shard(trained, where=where, half=sharding.gathered(chosen, where))
         if ema:

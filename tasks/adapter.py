@@ -126,6 +126,16 @@ class Sample(NamedTuple):
     annotation: Mapping[str, Any] | None  # JSON-able truth, in the form that the kind's `annotations` module documents
 
 
+class Pass(NamedTuple):
+    """A training sample's way through the backbone, for forecasts of memory."""
+
+    image: bool = False
+    text: int = 0  # tokens
+    words: float = 0.0  # tokens that a head predicts from the whole vocabulary
+    logits: float = 0.0  # numbers that other heads predict, where they are many
+    kept: int = 1  # how often a loss keeps the predicted numbers
+
+
 def chosen(samples: Sequence[Sample], which: Sequence[int]) -> Sequence[Sample]:
     """Select samples, in the order that is asked for; compact ones (`tasks.common.packing`) stay so."""
     return samples.chosen(which) if hasattr(samples, "chosen") else [samples[index] for index in which]
@@ -323,6 +333,10 @@ class TaskAdapter(ABC):
         if isinstance(sample.inputs, str):
             return (file_of(sample.inputs),)
         return sample.inputs.get("images") or ((file_of(sample.inputs["image"]),) if "image" in sample.inputs else ())
+
+    def passes(self, recipe: Recipe) -> Sequence[Pass] | None:
+        """Passes of a training sample through the backbone; None where other parts of the model take memory too."""
+        return None
 
     def taught(self, samples: Sequence[Sample]) -> int:
         """Number of training items that these samples give when none of them has to be left out."""

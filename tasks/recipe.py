@@ -13,7 +13,7 @@ from tasks.recipe_values import USUAL, require_ranges, require_types
 
 # How a run is spread over the machine; changing these leaves the mathematics of the recipe as it is. Not so
 # `micro_batch` where `Recipe.split_alters`.
-PLACEMENT = ("micro_batch", "workers", "checkpoint_activations", "shard")
+PLACEMENT = ("micro_batch", "workers", "checkpoint_activations", "shard", "compile")
 # What a recipe says about itself; fixed, and without effect on the result.
 DESCRIPTION = ("name", "source", "deviations")
 
@@ -63,6 +63,7 @@ class Recipe:
     workers: int | None = None  # loader processes per process; None: by the cores (harness.cores.loader_workers)
     checkpoint_activations: bool = False
     shard: bool = False  # weights, gradients and optimizer state divided over the processes, instead of one of all each
+    compile: bool = False  # torch.compile for the transformer's attention and feed-forward modules, in training
     validate: int = 0  # epochs (steps, where they are the length) between two scores during training; 0: none
     validate_limit: int | None = None  # samples of the validation split, evenly spaced; None: all
     keep: Literal["last", "best"] = "last"  # which weights are the result: the last, or those that validated best

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from backbones.errors import InputError
-from tasks.adapter import Finding, Progress, Sample, Submission, TaskAdapter, TaskContext
+from tasks.adapter import Finding, Pass, Progress, Sample, Submission, TaskAdapter, TaskContext
 from tasks.captioning.metric_names import METRICS
 from tasks.common.checking import check_splits, compared
 from tasks.common.reading import field, read_json
+from tasks.recipe import Recipe
 
 if TYPE_CHECKING:
     from torch import nn
@@ -58,6 +59,10 @@ class Captioning(TaskAdapter):
 
         paths = [context.root / sample.inputs["image"] for sample in samples]
         return ImageDataset(paths, [{}] * len(paths), square(context.recipe.image_size))
+
+    def passes(self, recipe: Recipe) -> Sequence[Pass]:
+        words = recipe.mask_probability * recipe.max_tokens
+        return (Pass(image=True, text=recipe.max_tokens, words=words, kept=2),)  # the smoothed targets too
 
     def model(self, backbone: nn.Module, context: TaskContext) -> Captioner:
         from tasks.captioning.beam_search import BeamSearch

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from backbones.bundled import Stage
 from backbones.errors import UsageError
-from tasks.adapter import Finding, Metric, Progress, Sample, Split, TaskAdapter, TaskContext
+from tasks.adapter import Finding, Metric, Pass, Progress, Sample, Split, TaskAdapter, TaskContext
 from tasks.classification.recipes import RECIPES, ImageNetRecipe
 from tasks.common.checking import check_splits, compared
+from tasks.recipe import Recipe
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -124,6 +125,9 @@ class ImageNet(TaskAdapter):
         mean, std = _statistics(recipe)
         transform = center_crop(recipe.image_size, crop_pct=recipe.crop_pct, mean=mean, std=std)
         return ClassificationDataset(samples, root=context.root, transform=transform)
+
+    def passes(self, recipe: Recipe) -> Sequence[Pass] | None:
+        return None if recipe.head == "names" else (Pass(image=True),)
 
     def model(self, backbone: nn.Module, context: TaskContext) -> ImageClassifier | NameClassifier:
         from timm.data import Mixup

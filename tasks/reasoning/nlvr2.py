@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from backbones.errors import InputError
-from tasks.adapter import Finding, Metric, Progress, Sample, Split, Submission, TaskAdapter, TaskContext
+from tasks.adapter import Finding, Metric, Pass, Progress, Sample, Split, Submission, TaskAdapter, TaskContext
 from tasks.common.checking import check_splits, compared
 from tasks.reasoning.annotations import LABELS, read_samples, sentence_of
 from tasks.reasoning.recipes import RECIPES
+from tasks.recipe import Recipe
 
 if TYPE_CHECKING:
     from torch.utils.data import Dataset
@@ -86,6 +87,9 @@ class NLVR2(TaskAdapter):
 
         text = TextField(tokenizer=context.tokenizer, length=context.recipe.max_tokens)
         return NLVR2Dataset(samples, root=context.root, text=text, **options)
+
+    def passes(self, recipe: Recipe) -> Sequence[Pass]:
+        return (Pass(image=True, text=recipe.max_tokens),) * 2
 
     def model(self, backbone: Any, context: TaskContext) -> Reasoner:
         from tasks.reasoning.model import Reasoner

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from backbones.errors import InputError
-from tasks.adapter import Finding, Metric, Progress, Sample, Split, TaskAdapter, TaskContext, chosen
+from tasks.adapter import Finding, Metric, Pass, Progress, Sample, Split, TaskAdapter, TaskContext, chosen
 from tasks.common.checking import compared, missing_images
 from tasks.common.karpathy import CaptionedImage
+from tasks.recipe import Recipe
 
 if TYPE_CHECKING:
     from torch import nn
@@ -156,6 +157,9 @@ class Retrieval(TaskAdapter):
         from tasks.common.images import square
 
         return _dataset(samples, context, square(context.recipe.image_size))
+
+    def passes(self, recipe: Recipe) -> Sequence[Pass]:
+        return Pass(image=True), Pass(text=recipe.max_tokens)
 
     def model(self, backbone: nn.Module, context: TaskContext) -> DualEncoder:
         from tasks.retrieval.model import DualEncoder

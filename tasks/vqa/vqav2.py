@@ -12,6 +12,7 @@ from tasks.adapter import (
     EVALAI_MAX_BYTES,
     Finding,
     Metric,
+    Pass,
     Progress,
     Sample,
     Split,
@@ -171,6 +172,9 @@ class VQAv2(TaskAdapter):
 
         text = TextField(tokenizer=context.tokenizer, length=context.recipe.max_tokens)
         return VQADataset(samples, root=context.root, text=text, **options)
+
+    def passes(self, recipe: Recipe) -> Sequence[Pass]:
+        return (Pass(image=True, text=recipe.max_tokens),)
 
     def model(self, backbone: nn.Module, context: TaskContext) -> VisualQuestionAnswering:
         from tasks.vqa.model import VisualQuestionAnswering

@@ -108,7 +108,7 @@ def test_giants_with_patches_of_14_pixels_fit(
 
 @pytest.mark.slow
 def test_upernet_has_16_pixel_patches_and_the_adapter_those_of_the_weights() -> None:
-    from harness.experiment import _backbone_options as options
+    from harness.experiment import backbone_options as options
     from tasks import get
 
     task = get("ade20k")
