@@ -27,7 +27,6 @@ import re
 import sys
 import tarfile
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -242,6 +241,8 @@ def _sample_of_row(shard: str, size: int, row: Mapping[str, Any]) -> ShardSample
 
 def _require_sizes(sizes: dict[Path, int]) -> None:
     """Check that shards are as large as their index says: another size is another shard, or one that is cut off."""
+    from concurrent.futures import ThreadPoolExecutor
+
     with ThreadPoolExecutor(THREADS) as pool:
         for (path, size), found in zip(sizes.items(), pool.map(_size, sizes), strict=True):
             if found != size:
