@@ -1,4 +1,8 @@
-"""torch.compile for the parts of a transformer that are the same in every layer."""
+"""torch.compile for the parts of a transformer that are the same in every layer.
+
+Off by default, since it does not pay on a CPU: a step of `nano_masked` with a batch of 32 took 1.2 s of a core without
+and 1.5 s with it (inductor, float32; 12 s more for the first step), with the same losses to five digits.
+"""
 
 from __future__ import annotations
 

@@ -90,6 +90,7 @@ def test_two_processes_train_as_one(case: str, one: Path, two: Path, data: Path,
     assert max((tensor - before[name]).abs().max() for name, tensor in after.items()) > 5e-3
 
 
+@pytest.mark.slow
 @pytest.mark.spawn
 @pytest.mark.parametrize("case", FOUR)
 def test_four_processes_train_as_one(case: str, one: Path, four: Path) -> None:
@@ -102,6 +103,7 @@ def test_a_training_goes_on_sharded_from_an_unsharded_checkpoint(one: Path, two:
     assert_same(two / "resumed", one, RESUMED, steps=STEPS - HALF)
 
 
+@pytest.mark.slow
 @pytest.mark.spawn
 def test_a_training_goes_on_with_another_number_of_processes(one: Path, two: Path, four: Path) -> None:
     assert [path.name for path in (two / RESUMED).iterdir()] == [f"last-{HALF}"]
