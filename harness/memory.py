@@ -7,7 +7,8 @@ scores, which fused attention does not keep).
 
 The peak is the sum of all but the activations with the larger of these and what AdamW's update takes. Activations are
 freed layer by layer while gradients are made, but what they leave are holes among the moments, which an allocator
-seldom fills (`python -m tests.benchmarks.memory` compares).
+seldom fills (`python -m tests.benchmarks.memory` compares). With checkpointed activations the C library's own holes are
+added on a CPU.
 """
 
 from __future__ import annotations
