@@ -19,9 +19,9 @@ FOLDER = Path(__file__).parent
 CHECKS = FOLDER / "multiway_nano_checks.safetensors"
 TOKENIZER = FOLDER / "multiway_nano_tokenizer.safetensors"  # of images, whose codes the masked stage predicts
 SHA256 = {
-    "multiway_nano.safetensors": "be11a810c17f7cb2e35d80afa0bb406e82d9994f478f01c3ad9681723b6f161a",
-    "multiway_nano_contrastive.safetensors": "dc098b888e3691f02fa5307a77851e0b02af1791af494aa35019c53863bbcd35",
-    "multiway_nano_tokenizer.safetensors": "2a70fb8eacf463c4b5a9943ce6573e893bf72dc24c595bf75081e8e82dca9e8a",
+    "multiway_nano.safetensors": "21cede3757cf95648d6d797a270852e4564014515fdaa6bea5f258117c307ad0",
+    "multiway_nano_contrastive.safetensors": "f4aa5826aa58b0ea4085c4a7b2bc717e388ffa866afe9513bd1011e0dee6f13b",
+    "multiway_nano_tokenizer.safetensors": "e8875cd7ea8bd0b0d2ec821218ae6256000a3dae12f106367a1310971a81cb66",
 }
 """By file name."""
 

@@ -81,7 +81,7 @@ _GIANT = MultiwayConfig(
     patch_size=14, dim=1408, layers=40, heads=16, ffn_dim=6144, attention="shared", sub_ln=False, vl_layers=3
 )
 _NANO = MultiwayConfig(
-    image_size=64, patch_size=8, dim=128, layers=6, heads=4, ffn_dim=512, vocab_size=2048, max_text_positions=130
+    image_size=80, patch_size=16, dim=128, layers=6, heads=4, ffn_dim=512, vocab_size=2048, max_text_positions=130
 )
 
 CONFIGS: dict[str, MultiwayConfig] = {

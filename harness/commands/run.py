@@ -4,6 +4,7 @@ import argparse
 import gc
 import traceback
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from harness.experiment import Experiment
     from leaderboards.rows import ResultRow
 
+LOGS = "logs"  # in --out: what runs side by side print
 HELP = "fine-tune, predict and score; the same command again goes on where it stopped"
 
 
@@ -42,6 +44,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     options.add_show(parser)
     parser.add_argument(
+        "--jobs", type=_jobs, default=1, metavar="N",
+        help="runs at a time, each on its GPU or its share of the cores, with a log file in OUT/logs; auto: one for "
+        "each GPU, or each core (default: 1)",
+    )  # fmt: skip
+    parser.add_argument(
         "--seeds", metavar="0,1,2", help="a run for each seed; their mean and standard deviation (instead of --seed)"
     )
 
@@ -50,10 +57,7 @@ def run(args: argparse.Namespace) -> CommandOutput:
     from harness import calls, seeds
 
     chosen = _seeds(args)
-    given = options.experiment(args) | {"dataset": args.dataset}
-    validation = {"validate": args.validate, "validate_limit": args.validate_limit, "keep": args.keep}
-    given["changes"] = given["changes"] + [f"{name}={value}" for name, value in validation.items() if value is not None]
-    given |= {"weights": args.weights, "log": args.log, "show": args.show}
+    given = _given(args)
     calls.require(args.tasks, **given)
     from harness import api  # imports PyTorch
     from leaderboards.spread import over_seeds
@@ -61,7 +65,7 @@ def run(args: argparse.Namespace) -> CommandOutput:
     experiments = [each for seed in chosen for each in api.planned(args.tasks, **_of_seed(given, seed, chosen))]
     if args.seeds:
         _require_training(experiments)
-    rows, refused = _run_each(experiments, args)
+    rows, refused = _run_each(experiments, args) if args.jobs == 1 else _run_side_by_side(experiments, args)
     several = len(args.tasks) > 1
     primary = {each.adapter.name: each.adapter.primary.name for each in experiments}
     shown = [row for row in rows if row.metric == primary[row.task]] if several else rows
@@ -83,6 +87,19 @@ def run(args: argparse.Namespace) -> CommandOutput:
     if refused or args.seeds:
         return CommandOutput((failed if refused else {}) | data, show, ok=not refused)
     return CommandOutput(data["rows"], show)
+
+
+def _given(args: argparse.Namespace) -> dict[str, Any]:
+    """The options as keywords of `harness.api.planned`."""
+    given = options.experiment(args) | {"dataset": args.dataset}
+    validation = {"validate": args.validate, "validate_limit": args.validate_limit, "keep": args.keep}
+    given["changes"] = given["changes"] + [f"{name}={value}" for name, value in validation.items() if value is not None]
+    return given | {"weights": args.weights, "log": args.log, "show": args.show}
+
+
+def _jobs(text: str) -> int | None:
+    """A number of runs, None for as many as the machine has parts for."""
+    return None if text == "auto" else int(text)
 
 
 def _seeds(args: argparse.Namespace) -> tuple[int, ...]:
@@ -113,6 +130,46 @@ def _require_training(experiments: list[Experiment]) -> None:
             )
 
 
+def _name(experiment: Experiment, args: argparse.Namespace) -> str:
+    task = experiment.adapter.name
+    return f"{task} with seed {experiment.seed}" if args.seeds else task
+
+
+def _run_side_by_side(
+    experiments: list[Experiment], args: argparse.Namespace
+) -> tuple[list[ResultRow], dict[str, str]]:
+    """Rows of all runs, several made at a time, and why some of them have none."""
+    from backbones.errors import UsageError
+    from harness import distributed, hardware, side_by_side
+    from harness.grids import queue
+
+    if distributed.world_size() > 1:
+        raise UsageError(
+            "--jobs makes several runs at a time, torchrun one run in several processes. Give one of them."
+        )
+    machine = hardware.found()
+    places = queue.slots(machine, queue.most_jobs(machine) if args.jobs is None else args.jobs)
+    seeds = _seeds(args)
+    calls, names = [], [task for _ in seeds for task in args.tasks]
+    for given, each in zip(names, experiments, strict=True):
+        own = argparse.Namespace(**_of_seed(vars(args), each.seed, seeds) | {"tasks": [given]})
+        log = Path(args.out) / LOGS / f"{each.adapter.name}-{each.folder.name}.log"
+        refusal = partial(error_text, args=args, task=each.adapter.name)
+        calls.append(side_by_side.Call(_name(each, args), log, partial(_run_alone, own), refusal))
+    answers = {call.name: answer for call, answer in side_by_side.shown(calls, places)}
+    found = [answers[call.name] for call in calls]  # in the order that was asked for, not in which they ended
+    rows = [row for answer in found if not isinstance(answer, str) for row in answer]
+    return rows, {name: answer for name, answer in answers.items() if isinstance(answer, str)}
+
+
+def _run_alone(args: argparse.Namespace) -> list[ResultRow]:
+    """Make the one run of `args`, in a process that is there for it."""
+    from harness import api, pipeline
+
+    (each,) = api.planned(args.tasks, **_given(args))
+    return pipeline.run(each, results=Path(args.out) / api.RESULTS, log=args.log, show=args.show)
+
+
 def _run_each(experiments: list[Experiment], args: argparse.Namespace) -> tuple[list[ResultRow], dict[str, str]]:
     """Rows of all runs, and why some of them have none: one that fails does not end the others.
 
@@ -123,8 +180,7 @@ def _run_each(experiments: list[Experiment], args: argparse.Namespace) -> tuple[
 
     rows, refused = [], {}
     for each in experiments:
-        task = each.adapter.name
-        name = f"{task} with seed {each.seed}" if args.seeds else task
+        task, name = each.adapter.name, _name(each, args)
         try:
             rows += pipeline.run(each, results=Path(args.out) / api.RESULTS, log=args.log, show=args.show)
         except Exception as error:

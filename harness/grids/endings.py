@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import signal
 from contextlib import suppress
+from pathlib import Path
 
-from harness.grids import store
 from harness.grids.jobs import Job
 
 
@@ -17,11 +17,15 @@ def over_budget(job: Job) -> str:
     )
 
 
-def of_status(job: Job, status: int | None) -> str:
-    """The paragraph about a job whose process ended with a status, negative for a signal, and gave no reason."""
+def of_status(log: Path, status: int | None) -> str:
+    """The paragraph about a process that ended with a status, negative for a signal, and gave no reason.
+
+    Args:
+        log: file of all that it said.
+    """
     if status is not None and status < 0:
         return f"its process was ended by {_signal_name(-status)}{_out_of_memory(-status)}."
-    return f"its process ended with status {status}; see {job.path / store.LOG}."
+    return f"its process ended with status {status}; see {log}."
 
 
 def _signal_name(number: int) -> str:

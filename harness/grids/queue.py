@@ -8,7 +8,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import wait
 from typing import NamedTuple
@@ -38,8 +38,7 @@ def slots(machine: Hardware, jobs: int | None) -> list[Slot]:
     Raises:
         UsageError: more jobs than there are GPUs or cores, or less than one.
     """
-    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
-    most = len(machine.gpus) or len(cores)
+    cores, most = _cores(), most_jobs(machine)
     count = jobs if jobs is not None else len(machine.gpus) or 1
     if not 1 <= count <= most:
         what = f"{most} GPU(s)" if machine.gpus else f"{most} core(s)"
@@ -49,6 +48,15 @@ def slots(machine: Hardware, jobs: int | None) -> list[Slot]:
     shares = [share or tuple(cores) for share in shares]
     gpus = machine.gpus or (None,) * count
     return [Slot(gpu, share) for gpu, share in zip(gpus, shares, strict=False)]
+
+
+def most_jobs(machine: Hardware) -> int:
+    """Number of jobs that the machine has a part for: its GPUs, or its cores."""
+    return len(machine.gpus) or len(_cores())
+
+
+def _cores() -> list[int]:
+    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
 
 
 @dataclass
@@ -99,7 +107,7 @@ class _Queue:
     def __init__(
         self, waiting: list[Job], free: list[Slot], done: set[str], failed: dict[str, str], since: dict[str, float]
     ) -> None:
-        self._context = _context(free)
+        self._context = process_context(free)
         self._waiting, self._free, self._done = waiting, free, done
         self._failed, self._since = failed, since
         self._running: list[_Running] = []
@@ -170,7 +178,7 @@ class _Queue:
             yield found
 
 
-def _context(places: Sequence[Slot]) -> multiprocessing.context.BaseContext:
+def process_context(places: Sequence[Slot]) -> multiprocessing.context.BaseContext:
     """The way that processes start: forked from one with all imports on a CPU, each from nothing on GPUs.
 
     The imports look for GPUs, and in a process forked after that CUDA works no more and CUDA_VISIBLE_DEVICES says
@@ -195,7 +203,7 @@ def _outcome(each: _Running) -> Found:
     if each.stopped is not None:
         reason = endings.over_budget(job)
     elif not reason or (status is not None and status < 0):
-        reason = endings.of_status(job, status)
+        reason = endings.of_status(job.path / store.LOG, status)
     if reason != found.reason:
         store.fail(job, reason)
     return Found(job=job, state="failed", reason=reason)
@@ -203,24 +211,13 @@ def _outcome(each: _Running) -> Found:
 
 def _stop(each: _Running) -> None:
     """Interrupt a job as Ctrl-C does."""
-    _signal(each, signal.SIGINT)
+    worker.end(each.process, signal.SIGINT)
 
 
 def _kill(each: _Running) -> None:
     """End what is left of a job, its loader processes too."""
-    _signal(each, signal.SIGKILL)
+    worker.end(each.process, signal.SIGKILL)
     each.process.join()
-
-
-def _signal(each: _Running, number: int) -> None:
-    if each.process.pid is None:
-        return
-    with suppress(ProcessLookupError, PermissionError):
-        os.killpg(each.process.pid, number)
-        return
-    with suppress(ProcessLookupError):  # it has no group of its own yet
-        if each.process.is_alive():
-            os.kill(each.process.pid, number)
 
 
 @contextmanager

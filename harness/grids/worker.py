@@ -8,6 +8,8 @@ import signal
 import sys
 import traceback
 from collections.abc import Mapping
+from contextlib import suppress
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -26,16 +28,33 @@ def work(specification: Mapping[str, Any], log: str, gpu: str | None, cores: tup
         gpu: as CUDA_VISIBLE_DEVICES calls it; None for a job on the CPU.
         cores: that the process, its threads and its loader workers may use.
     """
+    enter(Path(log), gpu, cores)
+    sys.exit(status(specification, threads=len(cores)))
+
+
+def enter(log: Path, gpu: str | None, cores: tuple[int, ...]) -> None:
+    """Make this process one that works for a queue; the arguments are those of `work`."""
     os.setsid()
     end_with_parent()
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    _say_into(Path(log))
+    _say_into(log)
     if gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, cores)
     cpu_runtime.prepare()
-    sys.exit(status(specification, threads=len(cores)))
+
+
+def end(process: BaseProcess, number: int) -> None:
+    """Send a signal to a process of the queue and to those that it started, its loader workers too."""
+    if process.pid is None:
+        return
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, number)
+        return
+    with suppress(ProcessLookupError):  # it has no group of its own yet
+        if process.is_alive():
+            os.kill(process.pid, number)
 
 
 def status(specification: Mapping[str, Any], *, threads: int) -> int:

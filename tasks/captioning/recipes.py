@@ -62,8 +62,8 @@ COCO_RECIPES = {
         ),
     ),
     "nano": CaptioningRecipe(
-        name="multiway_nano_coco_captioning", source="ours, for two laptop cores and the toy data", image_size=64,
-        steps=60, batch_size=64, lr=5e-4, drop_path=0.0, clip_grad=3.0, rand_augment=False,
+        name="multiway_nano_coco_captioning", source="ours, for two laptop cores and the toy data", image_size=80,
+        steps=80, batch_size=64, lr=1e-3, drop_path=0.0, clip_grad=3.0, rand_augment=False,
         max_tokens=64, micro_batch=64, workers=1,
     ),
 }  # fmt: skip

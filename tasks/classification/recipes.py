@@ -99,7 +99,7 @@ RECIPES = {
         ),
     ),
     "nano": ImageNetRecipe(
-        name="multiway_nano_imagenet", source="ours, for two laptop cores and the toy data", image_size=64, steps=100,
+        name="multiway_nano_imagenet", source="ours, for two laptop cores and the toy data", image_size=80, steps=200,
         batch_size=64, lr=1e-3, layer_decay=1.0, weight_decay=0.05, drop_path=0.0, clip_grad=3.0,
         mixup=0.0, cutmix=0.0, auto_augment=None, color_jitter=0.0, random_erasing=0.0, smallest_crop=0.5,
         label_smoothing=0.1, micro_batch=64, workers=1,

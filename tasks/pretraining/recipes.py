@@ -42,7 +42,7 @@ _TOKENIZER = DistillationRecipe(
 )  # fmt: skip
 
 _NANO_TEACHER = ContrastiveRecipe(
-    name="nano_teacher", source=_OURS, image_size=64, pair_files="captions*", steps=1_400, warmup_steps=60,
+    name="nano_teacher", source=_OURS, image_size=80, pair_files="captions*", steps=2_000, warmup_steps=60,
     batch_size=64, lr=1e-3, weight_decay=0.05, drop_path=0.0, clip_grad=3.0, smallest_crop=0.8, max_tokens=22,
     micro_batch=64, workers=1,
 )  # fmt: skip
@@ -52,22 +52,22 @@ RECIPES: dict[str, PretrainingRecipe] = {
     for recipe in (
         _NANO_TEACHER,
         DistillationRecipe(
-            name="nano_tokenizer", source=_OURS, image_size=64, steps=400, warmup_steps=20, batch_size=32, lr=1e-3,
+            name="nano_tokenizer", source=_OURS, image_size=80, steps=400, warmup_steps=20, batch_size=32, lr=1e-3,
             beta2=0.99, weight_decay=1e-4, drop_path=0.0, clip_grad=3.0, codes=256, code_dim=16, encoder_layers=4,
             decoder_layers=1, smallest_crop=0.5, micro_batch=32, workers=1,
         ),
         ClusterRecipe(
-            name="nano_clusters", source=_OURS, image_size=64, batch_size=64, lr=1e-3, codes=256, images=4096,
+            name="nano_clusters", source=_OURS, image_size=80, batch_size=64, lr=1e-3, codes=256, images=4096,
             micro_batch=64, workers=1,
         ),
         MaskedDataRecipe(
-            name="nano_masked", source=_OURS, starts_from="nano_teacher", image_size=64, steps=3_000, warmup_steps=100,
+            name="nano_masked", source=_OURS, starts_from="nano_teacher", image_size=80, steps=3_000, warmup_steps=100,
             batch_size=32, lr=1e-3, beta2=0.98, eps=1e-6, weight_decay=0.05, drop_path=0.0, clip_grad=3.0,
             text_length=32, max_tokens=22, smallest_crop=0.8, color_jitter=0.0, micro_batch=32, workers=1,
             deviations=("begins with the teacher's weights, to save the time of a laptop",),
         ),
         replace(
-            _NANO_TEACHER, name="nano_contrastive", starts_from="nano_masked", steps=300, warmup_steps=30, lr=5e-4
+            _NANO_TEACHER, name="nano_contrastive", starts_from="nano_masked", steps=600, warmup_steps=30, lr=5e-4
         ),
         _TOKENIZER,
         _MASKED,

@@ -46,7 +46,7 @@ RECIPES = {
         checkpoint_activations=True, deviations=deviations.PAPER,
     ),
     "nano": NLVR2Recipe(
-        name="multiway_nano_nlvr2", source="ours, for two laptop cores and the toy data", image_size=64, steps=40,
+        name="multiway_nano_nlvr2", source="ours, for two laptop cores and the toy data", image_size=80, steps=40,
         batch_size=64, lr=5e-4, weight_decay=0.05, drop_path=0.0, clip_grad=3.0, micro_batch=64,
         workers=1,
     ),

@@ -38,8 +38,8 @@ COCO_RECIPES = {
         ),
     ),
     "nano": RetrievalRecipe(
-        name="multiway_nano_coco_retrieval", source="ours, for two laptop cores and the toy data", image_size=64,
-        steps=60, batch_size=64, lr=5e-4, layer_decay=1.0, weight_decay=0.05, drop_path=0.0,
+        name="multiway_nano_coco_retrieval", source="ours, for two laptop cores and the toy data", image_size=80,
+        steps=80, batch_size=64, lr=5e-4, layer_decay=1.0, weight_decay=0.05, drop_path=0.0,
         clip_grad=3.0, micro_batch=64, workers=1,
     ),
 }  # fmt: skip
@@ -69,7 +69,7 @@ def zero_shot(task: str) -> dict[str, RetrievalRecipe]:
         "base": _recipe(f"beit3_base_{task}", _ITC.format("base"), micro_batch=64),
         "large": _recipe(f"beit3_large_{task}", _ITC.format("large"), micro_batch=32),
         "giant": _recipe(f"beit3_giant_{task}", _CONTRASTIVE, micro_batch=16),
-        "nano": _recipe(f"multiway_nano_{task}", "ours", image_size=64, micro_batch=64, deviations=()),
+        "nano": _recipe(f"multiway_nano_{task}", "ours", image_size=80, micro_batch=64, deviations=()),
     }
 
 

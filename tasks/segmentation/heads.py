@@ -10,6 +10,8 @@ if TYPE_CHECKING:
 MAPS = 4  # strides 4, 8, 16 and 32
 QUERIES = 200
 GROUPS = 32  # of group normalisation
+# Channels of a group at least: groups of one or two lose what is the same all over a picture, such as its surface.
+LEAST_IN_GROUP = 8
 AUXILIARY_CHANNELS = 256
 AUXILIARY_WEIGHT = 0.4
 
@@ -43,8 +45,7 @@ def auxiliary(dim: int, *, classes: int, recipe: SegmentationRecipe) -> dict[str
 
 def _convolutional(classes: int, recipe: SegmentationRecipe) -> dict[str, Any]:
     # Batch normalisation is synchronised by the engine where several GPUs train.
-    # Groups have two channels at least: the coarsest map has one pixel.
-    groups = min(GROUPS, recipe.head_channels // 2)
+    groups = min(GROUPS, max(1, recipe.head_channels // LEAST_IN_GROUP))
     norm = {"type": "BN"} if recipe.norm == "BN" else {"type": "GN", "num_groups": groups}
     return {
         "num_classes": classes,

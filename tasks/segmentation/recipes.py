@@ -199,8 +199,8 @@ RECIPES = {
     "giant_ms": _multi_scale(_GIANT, *_MS_EVA),
     "nano": SegmentationRecipe(
         name="multiway_nano_ade20k", source="ours, for two laptop cores and the toy data", head="upernet",
-        head_channels=64, head_dropout=0.0, norm="GN", image_size=128, scale=(512, 128), ratio_range=(0.75, 1.33),
-        stride=86, epochs=2, warmup_epochs=1, batch_size=16, lr=1e-3, weight_decay=0.05, drop_path=0.0, clip_grad=3.0,
+        head_channels=64, head_dropout=0.0, image_size=128, scale=(512, 128), ratio_range=(0.75, 1.33),
+        stride=86, steps=150, warmup_steps=10, batch_size=16, lr=1e-3, weight_decay=0.05, drop_path=0.0, clip_grad=3.0,
         micro_batch=16, workers=1,
     ),
 }  # fmt: skip

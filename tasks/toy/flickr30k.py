@@ -15,7 +15,7 @@ from tasks.toy.still_life import Palette, sample_still_life
 FOLDER = "flickr30k"
 SIZES = {"train": 1000, "val": 100, "test": 200}
 LEAST = 12
-VERSION = 1
+VERSION = 2
 PALETTE = Palette()  # all shapes: what is novel in NoCaps can be learnt from here, not from the captions of COCO
 
 

@@ -12,16 +12,16 @@ from tasks.toy.scene import BACKGROUNDS, COLOURS, FRAMES, Scene, Thing, pick, sa
 from tasks.toy.shapes import FRAGMENTS, SHAPES, unit_area
 
 EMPTY = 0.08  # how often nothing is there but clutter
-THINGS = (1, 9)
-SIDE = (0.055, 0.7)  # square root of a thing's area, as likely below as above its geometric mean
+THINGS = (1, 6)
+SIDE = (0.08, 0.6)  # square root of a thing's area, as likely below as above its geometric mean
 CROWDED = 0.12  # how often a crowd is in front of the things
 CROWD = (10, 24)
 CROWD_SIDE = (0.045, 0.07)
 CROWD_RADIUS = (0.11, 0.17)
-CLUTTER = (0, 4)
+CLUTTER = (0, 3)
 CLUTTER_SIZE = (0.05, 0.2)
 PITCH = (0.04, 0.1)  # finer than in other scenes: many things are small
-LEAST_SHARE = 0.25  # of a thing's area that is seen; less cannot be told from other shapes
+LEAST_SHARE = 0.4  # of a thing's area that is seen; less cannot be told from other shapes
 LEAST_PIXELS = 16
 
 

@@ -28,9 +28,9 @@ from tasks.toy.scene import (
 from tasks.toy.shapes import FRAGMENTS, SHAPES, unit_area
 
 PAINTS = (*COLOURS, *GROUNDS)  # all told apart at a glance
-THINGS = (1, 5)
-SIDE = (0.1, 0.32)  # square root of a thing's area
-SUBJECT_SIDE = 0.18  # of the foremost thing, at least
+THINGS = (1, 3)
+SIDE = (0.16, 0.4)  # square root of a thing's area
+SUBJECT_SIDE = 0.25  # of the foremost thing, at least
 CLUTTER = (0, 3)
 CLUTTER_SIZE = (0.1, 0.18)
 FAR = 4.0  # diameter of the bounding circle of a surface with a straight edge

@@ -17,7 +17,7 @@ from tasks.toy.statements import Group, sample_group
 FOLDER = "nlvr2"
 SIZES = {"train": 250, "dev": 50, "test1": 50}  # groups: 2000, 400 and 400 examples
 LEAST = 4
-VERSION = 1
+VERSION = 2
 DIRECTORIES = 8  # over which the training images are spread
 
 

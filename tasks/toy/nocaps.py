@@ -19,7 +19,7 @@ from tasks.toy.still_life import FAMILIAR, NOVEL, Palette, sample_still_life
 FOLDER = "nocaps"
 SIZES = {"val": 90, "test": 60}
 LEAST = 12
-VERSION = 1
+VERSION = 2
 CAPTIONS = 10
 DOMAINS = {
     "in-domain": Palette(shapes=FAMILIAR),

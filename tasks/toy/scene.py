@@ -49,11 +49,11 @@ GROUNDS: dict[str, tuple[int, int, int]] = {
 
 MATERIALS = ("solid", "striped", "dotted", "checkered", "gradient", "noisy")
 
-SUBJECT_AREA = (0.1, 0.155)  # of the picture, whatever the shape: 0.36 (circle) to 0.70 (triangle) of its side
-SUBJECT_MARGIN = 0.3  # of its centre from the picture's edge: the edge cuts no more than the tips of a large one
+SUBJECT_AREA = (0.17, 0.3)  # of the picture, whatever the shape: a diameter of 0.46 (circle) to 0.96 (triangle)
+SUBJECT_MARGIN = 0.35  # of its centre from the picture's edge: the edge cuts no more than the tips of a large one
 DISTRACTOR_SIZE = (0.12, 0.2)
-DISTRACTORS = (2, 6)
-TILT = math.pi / 4  # shapes are within this of upright, either way
+DISTRACTORS = (0, 3)
+TILT = math.pi / 8  # shapes are within this of upright, either way
 PITCH = (0.07, 0.14)
 FRAMES = ((1.0, 0.75), (1.0, 0.75), (0.75, 1.0), (1.0, 1.0))  # widths and heights of pictures that are not all square
 
@@ -116,17 +116,19 @@ def sample_scene(rng: np.random.Generator, *, subject: str | None = None) -> Sce
     The shape of the subject is the only thing that depends on `subject`: neither its area nor its place nor any
     colour gives it away.
     """
-    background = sample_texture(rng, BACKGROUNDS)
+    paints, grounds = (COLOURS, BACKGROUNDS) if rng.random() < 0.5 else (BACKGROUNDS, COLOURS)
+    background = sample_texture(rng, grounds)
     shape = pick(rng, SHAPES)
     shape = subject or shape
     size = math.sqrt(rng.uniform(*SUBJECT_AREA) / unit_area(shape))
-    things = [sample_thing(rng, shape, size=size, margin=SUBJECT_MARGIN)]
+    things = [sample_thing(rng, shape, size=size, margin=SUBJECT_MARGIN, colours=paints)]
     clutter = []
     for _ in range(rng.integers(*DISTRACTORS, endpoint=True)):
         whole = rng.random() < 0.5
         shape = pick(rng, SHAPES if whole else FRAGMENTS)
         size = rng.uniform(*DISTRACTOR_SIZE)
-        (things if whole else clutter).append(sample_thing(rng, shape, size=size, margin=size / 2))
+        thing = sample_thing(rng, shape, size=size, margin=size / 2, colours=paints)
+        (things if whole else clutter).append(thing)
     return Scene(background, tuple(things), tuple(clutter))
 
 

@@ -22,9 +22,9 @@ FAMILIAR = tuple(shape for shape in SHAPES if shape not in NOVEL)
 MATERIALS = ("solid", "striped", "dotted", "checkered")
 INK = "black"  # of every pattern; a second bright colour would leave open which one the thing has, a pale one its shape
 PAINTS = tuple(name for name in COLOURS if name != INK)
-DIAMETERS = {"small": 0.22, "large": 0.34}
-PITCHES = {"small": 0.075, "large": 0.095}
-MOST_LARGE = 3  # in a scene: more hardly fit
+DIAMETERS = {"small": 0.26, "large": 0.4}
+PITCHES = {"small": 0.085, "large": 0.11}
+MOST_LARGE = 2  # in a scene: more hardly fit
 GAP = 0.02  # between bounding circles, and to the edge
 CLEAR = 0.15  # centres this far apart along an axis are clearly in order along it
 TILT = 0.2  # radians, either way

@@ -57,8 +57,8 @@ RECIPES = {
         ),
     ),
     "nano": VQARecipe(
-        name="multiway_nano_vqav2", source="ours, for two laptop cores and the toy data", image_size=64, steps=60,
-        batch_size=64, lr=5e-4, layer_decay=1.0, weight_decay=0.05, drop_path=0.0, clip_grad=3.0,
+        name="multiway_nano_vqav2", source="ours, for two laptop cores and the toy data", image_size=80, steps=120,
+        batch_size=64, lr=5e-4, head_lr_scale=20.0, layer_decay=1.0, weight_decay=0.05, drop_path=0.0, clip_grad=3.0,
         rand_augment=False, micro_batch=64, workers=1,
     ),
 }  # fmt: skip

@@ -36,7 +36,7 @@ def kept(model: nn.Module, **inputs: Tensor) -> int:
 @pytest.mark.parametrize("changes", ["", "+sub_ln=false", "+dim=96+ffn_dim=768"])
 @pytest.mark.parametrize("each", [Pass(image=True), Pass(text=16), Pass(image=True, text=16)])
 def test_the_formula_counts_what_autograd_keeps(each: Pass, changes: str) -> None:
-    model = backbones.build(f"multiway_nano{changes}", drop_path=0.1).train()
+    model = backbones.build(f"multiway_nano{changes}", drop_path=0.1, image_size=64, patch_size=8).train()
     inputs = {"image": torch.randn(2, 3, 64, 64)} if each.image else {}
     if each.text:
         inputs |= {"text": torch.ones(2, 16, dtype=torch.int64), "text_padding": torch.arange(16).expand(2, -1) > 12}

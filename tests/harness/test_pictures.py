@@ -16,7 +16,7 @@ from tests.support import instances, label_maps
 
 TINY = (
     "image_size=32", "scale=[64,32]", "stride=32", "batch_size=2", "micro_batch=2", "epochs=1", "warmup_epochs=0",
-    "workers=0", "head_channels=16",
+    "workers=0", "head_channels=16", "norm=GN", "warmup_steps=0",
 )  # fmt: skip
 
 

@@ -235,13 +235,13 @@ def test_clusters_of_a_teachers_features_are_a_target(whole: Path, data: Path, t
 
 def test_pixels_need_no_other_stage(data: Path, tmp_path: Path) -> None:
     run("nano_masked", data, tmp_path, "image_target=pixels", "steps=1", weights="none")
-    assert final(tmp_path, "nano_masked")["mim_head.weight"].shape[0] == 3 * 8 * 8
+    assert final(tmp_path, "nano_masked")["mim_head.weight"].shape[0] == 3 * 16 * 16
 
 
 def test_a_tokenizer_of_another_grid_is_refused(whole: Path, data: Path, tmp_path: Path) -> None:
     out = copied(whole, tmp_path)
-    with pytest.raises(UsageError, match=r"is for 8 × 8 patches.*--set image_size=64"):
-        run("nano_masked", data, out, "image_size=48")
+    with pytest.raises(UsageError, match=r"is for 5 × 5 patches.*--set image_size=80"):
+        run("nano_masked", data, out, "image_size=64")
 
 
 def test_weights_that_predict_other_codes_are_refused_unless_asked_for(whole: Path, data: Path, tmp_path: Path) -> None:

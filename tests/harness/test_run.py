@@ -204,7 +204,7 @@ def test_a_run_starts_from_official_pretrained_weights(
     told = capfd.readouterr().err
     assert "freshly initialised (4): fc_norm, head\n" in told
     assert "not used (6): beit3.encoder.layer_norm, mlm_head, mim_head\n" in told
-    assert "resized from 64 to 16 px (1): beit3.encoder.embed_positions.A\n" in told
+    assert "resized from 80 to 16 px (1): beit3.encoder.embed_positions.A\n" in told
     tuned = final_weights(tmp_path)
     name = "beit3.encoder.layers.3.ffn.A.fc1.weight"
     torch.testing.assert_close(tuned[name], state[name], atol=1e-6, rtol=0)

@@ -31,7 +31,7 @@ def test_a_prediction_resizes_no_positions_unasked(
     colours: Path, of_32_pixels: Path, tmp_path: Path, capfd: pytest.CaptureFixture
 ) -> None:
     options = {"backbone": "multiway_nano", "data": colours, "weights": of_32_pixels, "out": tmp_path}
-    ways = r"images of 32 px, .* predicts at 64 px.*--set image_size=32; or --set image_size=64 asks"
+    ways = r"images of 32 px, .* predicts at 80 px.*--set image_size=32; or --set image_size=80 asks"
     with pytest.raises(InputError, match=ways):
         harness.predict("imagenet", **options, changes=SMALL)
     with pytest.raises(InputError, match=ways):

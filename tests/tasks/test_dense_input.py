@@ -21,7 +21,7 @@ from tests.support.instances import code, entries
 SHARED = (
     "image_size=32", "batch_size=2", "micro_batch=2", "epochs=1", "warmup_epochs=0", "workers=0", "head_channels=16",
 )  # fmt: skip
-SCENES = (*SHARED, "scale=[64,32]", "stride=32")
+SCENES = (*SHARED, "scale=[64,32]", "stride=32", "norm=GN", "warmup_steps=0")
 OBJECTS = (*SHARED, "roi_batch=8", "window=2")
 
 

@@ -104,7 +104,7 @@ class GridJob:
             time.sleep(LOOK_EVERY)
         while status and self._ending:  # a job that ends by itself now would not be requeued
             time.sleep(LOOK_EVERY)
-        return endings.of_status(job, status) if status else ""
+        return endings.of_status(job.path / store.LOG, status) if status else ""
 
     def _no_requeue(self, job: Job, seconds: float) -> str:
         """The reason why a job that was stopped does not go on later; empty where it does."""

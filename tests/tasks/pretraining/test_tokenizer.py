@@ -31,6 +31,12 @@ RECIPE = DistillationRecipe(
 )  # fmt: skip
 
 
+@pytest.fixture(autouse=True)
+def patches_of_8(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have small images with several patches."""
+    monkeypatch.setitem(CONFIGS, NANO, dataclasses.replace(CONFIGS[NANO], patch_size=8))
+
+
 def pixels(count: int = 4, side: int = 32, seed: int = 0) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     return torch.randint(0, 256, (count, 3, side, side), generator=generator, dtype=torch.uint8)

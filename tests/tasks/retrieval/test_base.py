@@ -88,8 +88,8 @@ def test_evaluation_sees_the_whole_image_with_mean_and_std_one_half(root: Path, 
     Image.fromarray(pixels).save(root / samples[0].inputs["image"], quality=100)
     items = ADAPTER.eval_set(samples, context(root, spm))
     image = items[0]["image"]
-    assert image.shape == (3, 64, 64)
-    torch.testing.assert_close(image[:, 32, [2, 28, 36, 61]], torch.tensor([[1.0, 1.0, -1.0, -1.0]] * 3))
+    assert image.shape == (3, 80, 80)
+    torch.testing.assert_close(image[:, 40, [2, 35, 45, 77]], torch.tensor([[1.0, 1.0, -1.0, -1.0]] * 3))
     assert [sorted(items[index]) for index in (7, 8)] == [["image"], ["tokens"]]
     assert len(items) == len(samples)
 

@@ -19,7 +19,7 @@ TRAINING = ("batch_size=8", "epochs=1", "warmup_epochs=0")
 
 def test_zero_shot_recipes_do_not_train() -> None:
     assert {recipe.epochs for recipe in ZERO_SHOT.recipes.values()} == {0}
-    assert [ZERO_SHOT.recipes[size].image_size for size in ("base", "large", "giant", "nano")] == [224, 224, 224, 64]
+    assert [ZERO_SHOT.recipes[size].image_size for size in ("base", "large", "giant", "nano")] == [224, 224, 224, 80]
 
 
 def test_splits_have_the_official_sizes() -> None:

@@ -79,7 +79,7 @@ def mmsegmentations_own(model: Segmenter, test: dict) -> torch.nn.Module:
     upernet = recipe.head == "upernet"
     head = heads.upernet if upernet else heads.mask2former
     backbone = {"type": "Multiway", "name": "multiway_nano", "image_size": 64}
-    backbone |= {"layers": [1, 2, 3, 5]} if upernet else {"adapter": True, "patch_size": 8}
+    backbone |= {"layers": [1, 2, 3, 5]} if upernet else {"adapter": True}
     config = {"type": "EncoderDecoder", "backbone": backbone, "decode_head": head(128, **options), "test_cfg": test}
     if upernet:
         config["neck"] = {"type": "MapPyramid", "dim": 128}

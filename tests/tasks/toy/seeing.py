@@ -72,7 +72,7 @@ def see(scene: Scene) -> Seen:
         assert inked < 0.02 or 0.1 < inked < 0.75
         pattern = "plain" if inked < 0.1 else thing.texture.material
         words = {thing.shape, nearest(picture[mask], COLOURS, but="black"), pattern}
-        words.add("large" if length > 0.25 * SIZE else "small")
+        words.add("large" if length > 0.33 * SIZE else "small")
         things.append(SeenThing(frozenset(words), columns.mean() / SIZE, rows.mean() / SIZE))
     return Seen(tuple(things), nearest(picture[~seen.any(0)], GROUNDS))
 

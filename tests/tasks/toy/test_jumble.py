@@ -25,7 +25,7 @@ def test_pictures_are_the_same_on_every_machine(jumbles: list[Jumble]) -> None:
     digest = hashlib.sha256()
     for jumble in jumbles[:30]:
         digest.update(draw(jumble.scene, size=SIZE).tobytes())
-    assert digest.hexdigest() == "b4d4754e89924da4395bad7bb87c33ff020b3fb71da91b80f2cc8e501c0250b0"
+    assert digest.hexdigest() == "67f62b8b9347c80114bd32a44a7bd7f52139f067ee2f71bb960719489486fc76"
 
 
 def test_pictures_are_of_every_form(jumbles: list[Jumble]) -> None:
@@ -38,20 +38,20 @@ def test_pictures_are_of_every_form(jumbles: list[Jumble]) -> None:
 
 @pytest.mark.slow
 def test_every_thing_is_seen(jumbles: list[Jumble]) -> None:
-    """A quarter of it at least, told by how much would be seen of it alone on a picture that nothing cuts."""
+    """Two fifths of it at least, told by how much would be seen of it alone on a picture that nothing cuts."""
     for jumble in jumbles:
         areas = masks(jumble.scene, size=SIZE).sum((1, 2))
         for thing, area in zip(jumble.scene.things, areas, strict=True):
             size = int(np.ceil(2 * thing.size * SIZE))
             whole = replace(thing, size=thing.size * SIZE / size, x=0.5, y=0.5)
             alone = replace(jumble.scene, things=(whole,), clutter=(), width=1.0, height=1.0)
-            assert area >= max(16, 0.22 * masks(alone, size=size).sum())
+            assert area >= max(16, 0.35 * masks(alone, size=size).sum())
 
 
 def test_some_pictures_are_empty_some_are_full(jumbles: list[Jumble]) -> None:
     counts = np.array([len(jumble.singles) for jumble in jumbles])
     assert 0.03 < (counts == 0).mean() < 0.15
-    assert counts.max() >= 8
+    assert counts.max() == 6
     assert {thing.shape for jumble in jumbles for thing in jumble.scene.things} == set(SHAPES)
 
 
@@ -74,5 +74,5 @@ def test_things_that_may_touch_share_few_colours(jumbles: list[Jumble]) -> None:
         for other in jumble.singles[:index]
         if np.hypot(one.x - other.x, one.y - other.y) < (one.size + other.size) / 2
     ]
-    assert len(shared) > 500
+    assert len(shared) > 300
     assert np.mean(shared) < 0.2

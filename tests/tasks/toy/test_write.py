@@ -17,12 +17,12 @@ pytestmark = pytest.mark.slow  # draws pictures
 
 SCALE = 0.01
 TEXTS = {  # by folder; of the coco folder without and with the files of instances
-    "nlvr2": "4a4c7f042500bf715fd71d485ca8eac2150606c2a2f39b12f4c57ecd4da98c49",
-    "coco": "9a0f2da93cef3740bb279c689781b468c1eb6a20ad914f629a2620c72f900046",
-    "coco 2017": "378a4f7870a5760b7cd2dd326155f8d825977b98355e0fad6486a5b536823a82",
-    "flickr30k": "11e72c59bc5d181e9c05c79e7018657611ea3787ec7cd5bef30793608754ac1e",
-    "nocaps": "7d4a8765f1be56e5f5a765a0d24ceffeca62fc7787e04fbf5f9ba6d5c85dd911",
-    "ADEChallengeData2016": "037ae152df5abf921292f439a982cd5c59aea76e90f1e72fec9cfe94e03b745a",
+    "nlvr2": "687a31c2d51104af0dab443f60ab301c70f620fe5524d506cf1e0b9f69484890",
+    "coco": "d4815b57496d9dc6bacbe10c2cec88b5ea4bb05b1bc241c87f3f75897e2f722f",
+    "coco 2017": "0e7c6c2dbb7e910bc9a3c81cdcfd5a964feb30322367521b505a135c5654b72d",
+    "flickr30k": "bd008914161f2ed8e3caac3829ad3782eb1a5a09f46e089e84965444c302ba8e",
+    "nocaps": "149c370886995b3cfdfad7070ceb7577687c72876030c27b16432da358cccb82",
+    "ADEChallengeData2016": "484cac288bb7fbe94a3863ec0eb46bb7f4db96b43cf70a17b847c21f175ad3bd",
 }
 
 
@@ -186,8 +186,8 @@ def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path, name: str) -> N
 
 def test_the_marker_holds_the_parameters(once: Path) -> None:
     markers = {name: json.loads((place(once, name) / "toy.json").read_text()) for name in toy.FOLDERS}
-    assert markers["imagenet"] == {"version": 1, "seed": 0, "train": 30, "val": 10, "image_size": 80}
-    assert markers["nlvr2"] == {"version": 1, "seed": 0, "train": 4, "dev": 4, "test1": 4, "image_size": 80}
-    assert markers["ade20k"] == {"version": 1, "seed": 0, "training": 12, "validation": 12, "image_size": 80}
+    assert markers["imagenet"] == {"version": 2, "seed": 0, "train": 30, "val": 10, "image_size": 80}
+    assert markers["nlvr2"] == {"version": 2, "seed": 0, "train": 4, "dev": 4, "test1": 4, "image_size": 80}
+    assert markers["ade20k"] == {"version": 2, "seed": 0, "training": 12, "validation": 12, "image_size": 80}
     parts = {"train2014": 15, "val2014": 12, "test2015": 12, "train2017": 12, "val2017": 12, "test2017": 12}
-    assert markers["coco"] == {"version": 2, "seed": 0, **parts, "image_size": 80}
+    assert markers["coco"] == {"version": 3, "seed": 0, **parts, "image_size": 80}
