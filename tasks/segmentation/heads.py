@@ -45,7 +45,9 @@ def auxiliary(dim: int, *, classes: int, recipe: SegmentationRecipe) -> dict[str
 
 def _convolutional(classes: int, recipe: SegmentationRecipe) -> dict[str, Any]:
     # Batch normalisation is synchronised by the engine where several GPUs train.
-    groups = min(GROUPS, max(1, recipe.head_channels // LEAST_IN_GROUP))
+    channels = recipe.head_channels
+    most = min(GROUPS, max(1, channels // LEAST_IN_GROUP))
+    groups = next(count for count in range(most, 0, -1) if channels % count == 0)
     norm = {"type": "BN"} if recipe.norm == "BN" else {"type": "GN", "num_groups": groups}
     return {
         "num_classes": classes,

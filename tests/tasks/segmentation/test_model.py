@@ -322,3 +322,11 @@ def test_the_decoders_embeddings_learn_as_slowly_as_the_backbones() -> None:
     for name in ("pixel_decoder.level_encoding.weight", "transformer_decoder.post_norm.weight"):
         assert scales[f"head.{name}"] == 1
     assert scales["adapter.level_embed"] == 1
+
+
+@pytest.mark.parametrize(("channels", "groups"), [(512, 32), (64, 8), (60, 6), (4, 1)])
+def test_group_norms_have_eight_channels_a_group_where_they_can(channels: int, groups: int) -> None:
+    recipe = dataclasses.replace(UPERNET, head_channels=channels)
+    norm = heads.upernet(128, classes=CLASSES, recipe=recipe)["norm_cfg"]
+    assert norm == {"type": "GN", "num_groups": groups}
+    torch.nn.GroupNorm(norm["num_groups"], channels)  # refuses groups that do not divide the channels
