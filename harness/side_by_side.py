@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.grids import endings, queue, worker
-from harness.grids.queue import Slot
 from harness.progress import bar, note
+from harness.slots import Slot
 
 if TYPE_CHECKING:
     from leaderboards.rows import ResultRow

@@ -89,13 +89,13 @@ class _Launcher(NamedTuple):
 def _here(args: argparse.Namespace) -> tuple[Hardware, _Launcher]:
     """The device and the queue of this machine."""
     from backbones.errors import UsageError
-    from harness import hardware
+    from harness import hardware, slots
     from harness.grids import queue
 
     if args.slurm:
         raise UsageError(f"--slurm {args.slurm[0]} is for --launcher slurm. Give that too, or leave it out.")
     machine = hardware.found()
-    places = queue.slots(machine, args.jobs)
+    places = slots.slots(machine, args.jobs)
     return machine, _Launcher(partial(queue.run, places=places), len(places), f"{len(places)} at a time")
 
 

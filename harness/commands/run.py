@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> CommandOutput:
     experiments = [each for seed in chosen for each in api.planned(args.tasks, **_of_seed(given, seed, chosen))]
     if args.seeds:
         _require_training(experiments)
-    rows, refused = _run_each(experiments, args) if args.jobs == 1 else _run_side_by_side(experiments, args)
+    rows, refused = _run_each(experiments, args) if args.jobs == 1 else _run_side_by_side(experiments, args, chosen)
     several = len(args.tasks) > 1
     primary = {each.adapter.name: each.adapter.primary.name for each in experiments}
     shown = [row for row in rows if row.metric == primary[row.task]] if several else rows
@@ -136,20 +136,18 @@ def _name(experiment: Experiment, args: argparse.Namespace) -> str:
 
 
 def _run_side_by_side(
-    experiments: list[Experiment], args: argparse.Namespace
+    experiments: list[Experiment], args: argparse.Namespace, seeds: tuple[int, ...]
 ) -> tuple[list[ResultRow], dict[str, str]]:
     """Rows of all runs, several made at a time, and why some of them have none."""
     from backbones.errors import UsageError
-    from harness import distributed, hardware, side_by_side
-    from harness.grids import queue
+    from harness import distributed, hardware, side_by_side, slots
 
     if distributed.world_size() > 1:
         raise UsageError(
             "--jobs makes several runs at a time, torchrun one run in several processes. Give one of them."
         )
     machine = hardware.found()
-    places = queue.slots(machine, queue.most_jobs(machine) if args.jobs is None else args.jobs)
-    seeds = _seeds(args)
+    places = slots.slots(machine, slots.most_jobs(machine) if args.jobs is None else args.jobs)
     calls, names = [], [task for _ in seeds for task in args.tasks]
     for given, each in zip(names, experiments, strict=True):
         own = argparse.Namespace(**_of_seed(vars(args), each.seed, seeds) | {"tasks": [given]})
@@ -157,9 +155,10 @@ def _run_side_by_side(
         refusal = partial(error_text, args=args, task=each.adapter.name)
         calls.append(side_by_side.Call(_name(each, args), log, partial(_run_alone, own), refusal))
     answers = {call.name: answer for call, answer in side_by_side.shown(calls, places)}
-    found = [answers[call.name] for call in calls]  # in the order that was asked for, not in which they ended
-    rows = [row for answer in found if not isinstance(answer, str) for row in answer]
-    return rows, {name: answer for name, answer in answers.items() if isinstance(answer, str)}
+    # In the order that was asked for, not in which they ended.
+    found = {call.name: answers[call.name] for call in calls}
+    rows = [row for answer in found.values() if not isinstance(answer, str) for row in answer]
+    return rows, {name: answer for name, answer in found.items() if isinstance(answer, str)}
 
 
 def _run_alone(args: argparse.Namespace) -> list[ResultRow]:

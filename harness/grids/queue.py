@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import signal
 import threading
 import time
@@ -13,50 +12,15 @@ from dataclasses import dataclass
 from multiprocessing.connection import wait
 from typing import NamedTuple
 
-from backbones.errors import UsageError
 from harness.grids import endings, store, worker
 from harness.grids.jobs import Job
 from harness.grids.store import Found
-from harness.hardware import Hardware
+from harness.slots import Slot
 
 GRACE = 20.0  # seconds between the signal to stop and the one that ends, where a job is over its time limit
 INTERRUPTED_GRACE = 1.0  # the same where the command is interrupted, which ends soon after (harness.signals)
 BLOCKED = "its pretraining failed: "
 LOOK_EVERY = 0.5  # seconds between two looks at time limits
-
-
-class Slot(NamedTuple):
-    """A part of the machine. gpu: as CUDA_VISIBLE_DEVICES calls it; None on a CPU."""
-
-    gpu: str | None
-    cores: tuple[int, ...]
-
-
-def slots(machine: Hardware, jobs: int | None) -> list[Slot]:
-    """The parts of the machine that jobs run on: its GPUs, or on a CPU `jobs` shares of the cores (by default one).
-
-    Raises:
-        UsageError: more jobs than there are GPUs or cores, or less than one.
-    """
-    cores, most = _cores(), most_jobs(machine)
-    count = jobs if jobs is not None else len(machine.gpus) or 1
-    if not 1 <= count <= most:
-        what = f"{most} GPU(s)" if machine.gpus else f"{most} core(s)"
-        raise UsageError(f"--jobs is a number from 1 to {most}, since there are {what} here, not {count}.")
-    shares = [tuple(cores[at * len(cores) // count : (at + 1) * len(cores) // count]) for at in range(count)]
-    # More GPUs than cores share the cores.
-    shares = [share or tuple(cores) for share in shares]
-    gpus = machine.gpus or (None,) * count
-    return [Slot(gpu, share) for gpu, share in zip(gpus, shares, strict=False)]
-
-
-def most_jobs(machine: Hardware) -> int:
-    """Number of jobs that the machine has a part for: its GPUs, or its cores."""
-    return len(machine.gpus) or len(_cores())
-
-
-def _cores() -> list[int]:
-    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
 
 
 @dataclass

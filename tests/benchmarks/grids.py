@@ -31,7 +31,7 @@ from pathlib import Path
 
 import numpy as np
 
-from harness import hardware
+from harness import hardware, slots
 from harness.grids import planning, queue, store
 from harness.grids.cell import run_cell
 from harness.grids.jobs import Job
@@ -136,7 +136,7 @@ def throughput(jobs: Sequence[Job], *, at_once: int) -> float:
     Raises:
         RuntimeError: one failed.
     """
-    places = queue.slots(hardware.found(), at_once)
+    places = slots.slots(hardware.found(), at_once)
     begun = time.perf_counter()
     for ended in queue.run(jobs, places, done=set()):
         if ended.found.state != "done":

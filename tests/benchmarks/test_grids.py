@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from harness import slots
 from harness.grids import queue
 from harness.hardware import Hardware
 from tests.benchmarks import grids
@@ -32,8 +33,8 @@ def test_jobs_at_once_are_faster_by_their_number_where_they_only_wait(
     monkeypatch.setattr(queue.worker, "work", jobs.work)
     monkeypatch.setattr(queue.worker, "PRELOADED", ["tests.harness.grids.jobs"])
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
-    places = queue.slots(Hardware(kind="cpu", bf16=False), 2)
-    monkeypatch.setattr(queue, "slots", lambda machine, count: places[:count])
+    places = slots.slots(Hardware(kind="cpu", bf16=False), 2)
+    monkeypatch.setattr(slots, "slots", lambda machine, count: places[:count])
     waiting = [jobs.stage(tmp_path, f"slow{number}") for number in range(4)]
     again = [jobs.stage(tmp_path / "again", f"slow{number}") for number in range(4)]
     one, two = grids.throughput(waiting, at_once=1), grids.throughput(again, at_once=2)

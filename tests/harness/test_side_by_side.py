@@ -12,17 +12,16 @@ from pathlib import Path
 
 import pytest
 
-from harness import side_by_side
+from harness import side_by_side, slots
 from harness.cli import main
 from harness.commands import run
-from harness.grids import queue
-from harness.grids.queue import Slot
 from harness.hardware import Hardware
 from harness.side_by_side import Call
+from harness.slots import Slot
 from tests.harness.test_cli import call, told
+from tests.harness.test_seeds import ONE_STEP
 
 WAIT = 60.0  # seconds
-ONE_STEP = ("image_size=16", "batch_size=8", "micro_batch=8", "steps=1", "workers=0")
 CORE = min(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0
 PLACES = [Slot(None, (CORE,)), Slot(None, (CORE,))]
 
@@ -86,7 +85,7 @@ def test_runs_that_go_on_are_ended_with_their_caller(tmp_path: Path) -> None:
 def test_seeds_side_by_side_give_the_rows_of_one_after_the_other(
     colours: Path, tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("harness.grids.queue.slots", lambda machine, jobs: PLACES[:jobs])
+    monkeypatch.setattr("harness.slots.slots", lambda machine, jobs: PLACES[:jobs])
     found = []
     for jobs in ("1", "2"):
         out = tmp_path / jobs
@@ -111,8 +110,8 @@ def test_auto_is_a_run_for_each_gpu_or_core() -> None:
     run.add_arguments(arguments)
     given = ["imagenet", "--backbone", "multiway_nano", "--data", "x", "--jobs"]
     assert [arguments.parse_args([*given, jobs]).jobs for jobs in ("auto", "2")] == [None, 2]
-    assert queue.most_jobs(Hardware(kind="cuda", bf16=True, gpus=("0", "1", "2"))) == 3
-    assert queue.most_jobs(Hardware(kind="cpu", bf16=True)) == len(os.sched_getaffinity(0))
+    assert slots.most_jobs(Hardware(kind="cuda", bf16=True, gpus=("0", "1", "2"))) == 3
+    assert slots.most_jobs(Hardware(kind="cpu", bf16=True)) == len(os.sched_getaffinity(0))
 
 
 def test_jobs_and_torchrun_exclude_each_other(

@@ -17,14 +17,13 @@ from typing import TYPE_CHECKING
 from harness import hardware
 from harness.grids import endings, jobs, store, worker
 from harness.grids.jobs import Job
+from harness.grids.queue import GRACE, LOOK_EVERY
 from harness.workdir import write_json
 
 if TYPE_CHECKING:
     from submitit.helpers import DelayedSubmission
 
 WARNED = 90  # seconds before its time limit that SLURM signals a job
-GRACE = 20.0  # seconds between the signal to stop and the one that ends a process
-LOOK_EVERY = 0.5  # seconds
 PORTS = range(20_000, 60_000)  # for the rendezvous of the nodes of a job
 STARTS = "slurm-starts.json"  # in a job's folder: seconds of the starts that were requeued
 GROWS = ("*.pth", "*.safetensors", "predictions/**/*")  # files by which a job is seen to get on

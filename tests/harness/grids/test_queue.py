@@ -18,9 +18,9 @@ from backbones.errors import UsageError
 from harness.grids import display, queue, store
 from harness.grids.display import RunningJobs
 from harness.grids.jobs import Job
-from harness.grids.queue import Slot, slots
 from harness.grids.store import Found
 from harness.hardware import Hardware
+from harness.slots import Slot, slots
 from tests.harness.grids import jobs
 from tests.harness.grids.jobs import stage
 
