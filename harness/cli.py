@@ -137,7 +137,7 @@ def _fail(args: argparse.Namespace, text: str, status: int) -> int:
 def _json(data: Any, **options: Any) -> str:
     """JSON in the characters that standard output has."""
     unicode = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
-    return json.dumps(data, ensure_ascii=not unicode, **options)
+    return json.dumps(data, ensure_ascii=not unicode, default=vars, **options)
 
 
 def _leave_processes() -> None:

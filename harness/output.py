@@ -21,7 +21,8 @@ NO_BREAK = "\u00a0"  # a space that keeps a number and its unit on one line
 class CommandOutput:
     """Output of a command.
 
-    data: JSON-able. show: prints it for people. ok: everything asked for was done.
+    data: JSON-able; dataclasses are written as their fields. show: prints it for people. ok: everything asked for was
+    done.
     """
 
     data: Any

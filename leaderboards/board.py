@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -208,18 +209,18 @@ def _marked(
 def _apart(own: pd.DataFrame) -> tuple[Apart, ...]:
     left = own[own["reason"] != ""]
     keys = ["label", "task", "split", "metric", "reason"]
-    counts = left.groupby(keys, sort=False).size()
-    latest = left.drop_duplicates(keys, keep="last")
+    latest = left.assign(rows=left.groupby(keys, sort=False)["reason"].transform("size"))
+    latest = latest.drop_duplicates(keys, keep="last").astype(dict.fromkeys(("value", "low", "high"), float))
     return tuple(
         Apart(
             label=row.label,
             task=row.task,
             split=row.split,
             metric=row.metric,
-            text="" if pd.isna(row.value) else number(row, 2),
-            value=None if pd.isna(row.value) else float(row.value),
+            text="" if math.isnan(row.value) else number(row, 2),
+            value=None if math.isnan(row.value) else row.value,
             reason=row.reason,
-            rows=int(counts[tuple(getattr(row, key) for key in keys)]),
+            rows=row.rows,
         )
-        for row in latest.itertuples()
+        for row in latest[[*keys, "rows", "value", "low", "high"]].itertuples()
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from leaderboards import render
-from leaderboards.board import Board
+from leaderboards.board import Apart, Board
 from leaderboards.cells import OWN, TIE, Cell, Row
 
 LEGEND = (
@@ -34,14 +34,14 @@ def plain_cells(board: Board) -> list[list[str]]:
     return [[_plain(row, at, cell, reasons) for at, cell in enumerate(row.cells)] for row in board.rows]
 
 
-def apart_cells(board: Board) -> list[tuple[str, ...]]:
-    """The results that stand apart, as APART names the columns."""
+def apart_cells(apart: Sequence[Apart]) -> list[tuple[str, ...]]:
+    """Results that stand apart, as APART names the columns."""
     return [
         (
             f"{OWN} {one.label}" + (f" (latest of {one.rows:,})" if one.rows > 1 else ""),
             one.task, one.split, one.metric, one.text, one.reason,
         )
-        for one in board.apart
+        for one in apart
     ]  # fmt: skip
 
 
@@ -59,7 +59,7 @@ def markdown(board: Board) -> str:
     lines += ["", *(f"{_escaped_markdown(text)}  " for text in legend(board))]
     if board.apart:
         lines += ["", "**Results that cannot stand in the table**", ""]
-        lines += _markdown_table(APART, apart_cells(board))
+        lines += _markdown_table(APART, apart_cells(board.apart))
     return "\n".join(lines) + "\n"
 
 
@@ -108,7 +108,8 @@ def html(board: Board) -> str:
     parts += [f"<p>{render.escaped(text)}</p>" for text in legend(board)]
     if board.apart:
         rows = [
-            "<tr>" + "".join(f"<td>{render.escaped(text)}</td>" for text in one) + "</tr>" for one in apart_cells(board)
+            "<tr>" + "".join(f"<td>{render.escaped(text)}</td>" for text in one) + "</tr>"
+            for one in apart_cells(board.apart)
         ]
         parts += ["<h3>Results that cannot stand in the table</h3>", _html_table(APART, rows, kind="apart")]
     return "\n".join([*parts, "</section>"]) + "\n"
@@ -129,7 +130,10 @@ def latex(board: Board) -> str:
     parts = [f"% {board.title}", _tabular(board.columns, plain_cells(board), best, texts=board.texts)]
     parts += [f"\\par {_latex(text)}" for text in legend(board)]
     if board.apart:
-        parts += ["% results that cannot stand in the table", _tabular(APART, apart_cells(board), texts=len(APART))]
+        parts += [
+            "% results that cannot stand in the table",
+            _tabular(APART, apart_cells(board.apart), texts=len(APART)),
+        ]
     return "\n".join(parts) + "\n"
 
 

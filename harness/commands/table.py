@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from harness.output import CommandOutput, plain
@@ -10,6 +9,7 @@ from harness.output import table as drawn_table
 if TYPE_CHECKING:
     from rich.console import Console
 
+LATEST = 50  # results that stand apart; a terminal is not the place for thousands
 HELP = "print a table of published numbers, with results beside them"
 
 
@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> CommandOutput:
 
     filled = board.fill(spec, published.rows(), frame, facts())
     if args.format != "terminal":
-        return CommandOutput(asdict(filled), plain(board_texts.WRITERS[args.format](filled)), ok=not problems)
+        return CommandOutput(filled, plain(board_texts.WRITERS[args.format](filled)), ok=not problems)
 
     def show(console: Console) -> None:
         bold = {(line, at) for line, row in enumerate(filled.rows) for at, cell in enumerate(row.cells) if cell.best}
@@ -49,6 +49,8 @@ def run(args: argparse.Namespace) -> CommandOutput:
         if filled.apart:
             console.print()
             title = "Results that cannot stand in the table"
-            drawn_table(title, board_texts.APART, board_texts.apart_cells(filled))(console)
+            drawn_table(title, board_texts.APART, board_texts.apart_cells(filled.apart[-LATEST:]))(console)
+            if older := len(filled.apart[:-LATEST]):
+                console.print(f"{older:,} older ones are left out here; --format csv has them.", markup=False)
 
-    return CommandOutput(asdict(filled), show, ok=not problems)
+    return CommandOutput(filled, show, ok=not problems)

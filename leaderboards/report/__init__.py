@@ -108,7 +108,7 @@ def _table(board: Board) -> dict[str, Any]:
         "texts": board.texts,
         "rows": rows,
         "legend": board_texts.legend(board),
-        "apart": board_texts.apart_cells(board)[-APART_ROWS:],
+        "apart": board_texts.apart_cells(board.apart[-APART_ROWS:]),
         "apart_count": len(board.apart),
     }
 

@@ -3,8 +3,9 @@
 Data sets are drawn at random, each with the outputs of two models that are equally good but err independently. Of the
 first model's metric, counted is how often the percentile bootstrap's interval holds the true value; of the models'
 difference (`leaderboards.comparison.compare`), how often its interval leaves 0 out. The true value is that of a
-population that is much larger; recall and CIDEr depend on the size of the data set (through the gallery, and through
-document frequencies), so theirs is the mean over all data sets of the size. Last, samples and runs are there twice:
+population that is much larger; recall, CIDEr and AP depend on the size of the data set (through the gallery, through
+document frequencies, and through the best precision from each recall on, which is larger where few objects make it),
+so theirs is the mean over all data sets of the size. Last, samples and runs are there twice:
 units hold copies of samples together, and a seed's runs are averaged, so no interval may narrow.
 
 Targets: coverage of 93 to 97%, a false positive rate of 3 to 7%, and intervals of the same width with everything
@@ -169,7 +170,7 @@ CASES = (
     Case("mIoU", mean_ious, 500),
     Case("R@1", recalls, 200, limit=False),
     Case("CIDEr", ciders, 100, limit=False),
-    Case("AP", average_precisions, 150),
+    Case("AP", average_precisions, 150, limit=False),
 )
 
 

@@ -11,7 +11,7 @@ import torch
 
 import backbones
 from backbones.multiway import Multiway
-from tests.benchmarks import decoding, engine, forward, peers, retrieval, startup, timing, vqa
+from tests.benchmarks import decoding, engine, forward, leaderboard, peers, retrieval, startup, timing, vqa
 from tests.benchmarks.answers import answered
 from tests.benchmarks.engine import Step, Taken
 
@@ -202,6 +202,12 @@ def test_startup(capsys: pytest.CaptureFixture) -> None:
     seconds = {row["command"]: row["seconds"] for row in report["rows"]}
     assert list(seconds) == [startup.BARE, "harness --help", "harness list"]
     assert all(0 < value < 60 for value in seconds.values())
+
+
+def test_a_leaderboards_table_is_timed_beside_pandas(capsys: pytest.CaptureFixture) -> None:
+    _, report = answered(leaderboard.main, capsys, "--rows", "20", "--rounds", "1")
+    seconds = {row["command"]: row["seconds"] for row in report["rows"]}
+    assert list(seconds) == ["pandas.read_csv", leaderboard.TABLE] and min(seconds.values()) > 0
 
 
 def test_startup_has_a_target_for_the_commands_alone() -> None:

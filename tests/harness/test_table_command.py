@@ -34,6 +34,20 @@ def test_the_overview_is_printed_with_toy_rows_kept_apart(
     assert len(json.loads(capsys.readouterr().out)["rows"]) == 9
 
 
+def test_a_terminal_shows_the_latest_of_many_results_that_stand_apart(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    times = [f"2026-01-01T00:{at:02}:00+00:00" for at in range(60)]
+    write(tmp_path / "results.csv", [of_run(t, n=500, backbone=f"model{t[14:16]}", started=t) for t in times])
+    shown = {}
+    for form in ("terminal", "csv"):
+        assert main(["table", "overview", "--results", str(tmp_path), "--format", form]) == 0
+        shown[form] = capsys.readouterr().out
+    assert sorted(set(re.findall(r"model\d\d", shown["terminal"]))) == [f"model{at}" for at in range(10, 60)]
+    assert "10 older ones are left out here; --format csv has them." in shown["terminal"]
+    assert len(set(re.findall(r"model\d\d", shown["csv"]))) == 60
+
+
 @pytest.mark.parametrize("name", tables.names())
 def test_tables_fit_80_columns_without_breaking_a_word(
     name: str, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch

@@ -7,6 +7,7 @@ a shell or torchrun starts. Tests about starting itself (imports, torchrun, the 
 
 from __future__ import annotations
 
+import faulthandler
 import multiprocessing
 import os
 import runpy
@@ -168,4 +169,5 @@ def _become(args: list[str], environment: dict[str, str], folder: str, streams: 
     os.chdir(folder)
     sys.path.insert(0, folder)
     sys.argv = list(args)
+    faulthandler.enable()  # on what is now standard error: where a process was when it died of a signal
     runpy.run_module(args[0], run_name="__main__", alter_sys=True)
