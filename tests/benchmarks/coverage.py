@@ -20,8 +20,11 @@ Last figures:
     accuracy       400         79.8         7.78    95.8 %               5.2 %
     mIoU           500         55.5         2.42    96.2 %               5.6 %
     R@1            200         58.8         11.3    94.6 %               5.0 %
+    CIDEr          100          180         55.2    93.8 %               5.4 %
+    AP             150         47.3         6.11    95.0 %               4.2 %
 
-    CIDEr and AP have not been run at this size yet: they take some ten minutes of a processor.
+    The AP of a population (46.7) is covered by 89.4 % of these intervals: at 150 images AP is 0.6 points larger than that
+    in the mean, and the interval is about what a set of this size gives.
 
     With all samples or runs twice intervals are 1.000 times as wide. mIoU over 300 images in which the sizes of objects
     have a heavier tail (lognormal, and no limit to an image's pixels) is covered by 92.2 % (400 draws): percentile

@@ -58,6 +58,10 @@ class Started:
         statuses = [member.exitcode for member in self._members]
         return None if None in statuses else next(filter(None, statuses), 0)
 
+    def running(self) -> bool:
+        """Check for a process that has not ended."""
+        return any(member.exitcode is None for member in self._members)
+
     @property
     def pid(self) -> int:
         """Of the process, the first one of a group."""
