@@ -23,8 +23,8 @@ Last figures:
     CIDEr          100          180         55.2    93.8 %               5.4 %
     AP             150         47.3         6.11    95.0 %               4.2 %
 
-    The AP of a population (46.7) is covered by 89.4 % of these intervals: at 150 images AP is 0.6 points larger than that
-    in the mean, and the interval is about what a set of this size gives.
+    The AP of a population (46.7) is covered by 89.4 % of these intervals: at 150 images AP is 0.6 points larger than
+    that in the mean, and the interval is about what a set of this size gives.
 
     With all samples or runs twice intervals are 1.000 times as wide. mIoU over 300 images in which the sizes of objects
     have a heavier tail (lognormal, and no limit to an image's pixels) is covered by 92.2 % (400 draws): percentile
