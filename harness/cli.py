@@ -12,7 +12,7 @@ import traceback
 from collections.abc import Sequence
 from typing import Any
 
-from harness import cpu_runtime, signals
+from harness import cpu_runtime, distributed, signals
 from harness.commands import COMMANDS
 from harness.messages import error_text
 from harness.output import CommandOutput
@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _stopped(args)
         return _fail(args, error_text(error, args), getattr(error, "exit_code", 1))
     finally:
-        _leave_processes()
+        distributed.stop()  # of commands that joined a group
     return _answered(answer, args)
 
 
@@ -74,11 +74,7 @@ def entry() -> None:
     if number := signals.received():  # nothing that is still running is waited for
         signals.end(number, told=False)
     if os.environ.get("WORLD_SIZE", "1") != "1":
-        # PyTorch's communication threads may outlive the group and abort Python's own shutdown, after all work is
-        # done: torchrun would report a failure.
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(status)
+        distributed.end(status)
     sys.exit(status)
 
 
@@ -138,12 +134,6 @@ def _json(data: Any, **options: Any) -> str:
     """JSON in the characters that standard output has."""
     unicode = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
     return json.dumps(data, ensure_ascii=not unicode, default=vars, **options)
-
-
-def _leave_processes() -> None:
-    """Leave the process group, in commands that joined one."""
-    if "harness.distributed" in sys.modules:
-        sys.modules["harness.distributed"].stop()
 
 
 def _print(answer: CommandOutput, *, as_json: bool) -> None:

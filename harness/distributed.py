@@ -12,7 +12,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import ModuleType
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from backbones.errors import InputError
 from backbones.files import reason
@@ -67,6 +67,18 @@ def stop() -> None:
     """Leave the process group, so that no process warns at exit."""
     if dist := _group():
         dist.destroy_process_group()
+
+
+def end(status: int = 0) -> NoReturn:
+    """Leave the process group and end this process, whose work is done.
+
+    PyTorch's communication threads may outlive the group and abort Python's own shutdown: torchrun would report a
+    failure.
+    """
+    stop()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 
 
 def rank() -> int:

@@ -17,4 +17,4 @@ if __name__ == "__main__":
         distributed.decided(fail)
     except InputError as error:
         print(found, type(error).__name__, error)
-    distributed.stop()
+    distributed.end()

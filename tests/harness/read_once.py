@@ -16,4 +16,4 @@ if __name__ == "__main__":
     calls = []
     samples = once_per_node(lambda: calls.append(1) or SAMPLES)
     print(json.dumps({"reads": len(calls), "right": list(samples) == SAMPLES}))
-    distributed.stop()
+    distributed.end()

@@ -121,4 +121,4 @@ if __name__ == "__main__":
     for case in chosen.split(","):
         train(case, Path(data), Path(spm), Path(out))
     train(RESUMED, Path(data), Path(spm), Path(out, "resumed"), go_on=Path(checkpoints))
-    distributed.stop()
+    distributed.end()

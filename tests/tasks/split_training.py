@@ -65,4 +65,4 @@ if __name__ == "__main__":
         if distributed.rank() == 0:
             save_file(state, out / f"{number}.safetensors")
         distributed.barrier()
-    distributed.stop()
+    distributed.end()

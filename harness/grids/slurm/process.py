@@ -22,8 +22,4 @@ def main(file: Path) -> int:
 if __name__ == "__main__":
     signals.install()
     cpu_runtime.prepare()
-    ended = main(Path(sys.argv[1]))
-    # PyTorch's communication threads may outlive the group and abort Python's own shutdown, after all work is done.
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(ended)
+    distributed.end(main(Path(sys.argv[1])))

@@ -40,4 +40,4 @@ if __name__ == "__main__":
     torch.distributed.all_gather(losses, found["loss"])
     if distributed.rank() == 0:
         torch.save(found | {"losses": torch.stack(losses)}, sys.argv[1])
-    distributed.stop()
+    distributed.end()
