@@ -7,8 +7,6 @@ resumed run sees what an uninterrupted one would have seen, without saving any g
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import os
 import random
 import resource
@@ -26,10 +24,10 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
 from backbones.errors import InputError
+from harness.job_process import end_with_parent
 from harness.loader_faults import loader_faults
 
 OPEN_FILES = 4096
-_PR_SET_PDEATHSIG = 1  # man 2 prctl
 
 
 def seed_everything(*counters: int) -> None:
@@ -154,10 +152,9 @@ def _in_worker(_: int, *, parent: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     sys.excepthook = _without_main_process
-    with contextlib.suppress(OSError, AttributeError):  # elsewhere than on Linux they notice after some seconds
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:  # it died before
-            os._exit(1)
+    end_with_parent()  # elsewhere than on Linux they notice after some seconds
+    if os.getppid() != parent:  # it died before
+        os._exit(1)
 
 
 def _allow_open_files() -> None:

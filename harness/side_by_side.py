@@ -12,7 +12,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.grids import endings, queue, worker
+from harness import job_process
 from harness.progress import bar, note
 from harness.slots import Slot
 
@@ -35,7 +35,7 @@ def run(calls: Sequence[Call], places: Sequence[Slot]) -> Iterator[tuple[Call, l
 
     Where the caller stops, or is interrupted, the processes that still run are ended.
     """
-    context = queue.process_context(places)
+    context = job_process.context(places)
     waiting, free = list(calls), list(places)
     running: dict[Connection, tuple[Call, BaseProcess, Slot]] = {}
     try:
@@ -53,7 +53,7 @@ def run(calls: Sequence[Call], places: Sequence[Slot]) -> Iterator[tuple[Call, l
                 free.append(place)
     finally:
         for _, process, _ in running.values():
-            worker.end(process, signal.SIGKILL)
+            job_process.end(process, signal.SIGKILL)
 
 
 def shown(calls: Sequence[Call], places: Sequence[Slot]) -> Iterator[tuple[Call, list[ResultRow] | str]]:
@@ -66,7 +66,7 @@ def shown(calls: Sequence[Call], places: Sequence[Slot]) -> Iterator[tuple[Call,
 
 
 def _work(call: Call, place: Slot, pipe: Connection) -> None:
-    worker.enter(call.log, place.gpu, place.cores)
+    job_process.enter(call.log, place.gpu, place.cores)
     import torch
 
     torch.set_num_threads(len(place.cores))
@@ -85,6 +85,6 @@ def _answer(call: Call, pipe: Connection, process: BaseProcess) -> list[ResultRo
             return pipe.recv()
         except EOFError:
             process.join()
-            return endings.of_status(call.log, process.exitcode)
+            return job_process.ending(call.log, process.exitcode)
         finally:
             process.join()

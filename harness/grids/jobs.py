@@ -96,3 +96,11 @@ def of(specification: Mapping[str, Any]) -> Job:
             "the grid instead, and make the specification again."
         )
     return job
+
+
+def over_budget(job: Job) -> str:
+    """The paragraph about a job that took longer than its grid allows."""
+    return (
+        f"it took longer than the {job.minutes:g} minutes of the grid's budget. Raise minutes in [budget], or "
+        "shorten the training; with --retry-failed it goes on from its newest checkpoint."
+    )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import signal
 import threading
 import time
@@ -10,9 +9,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
 from typing import NamedTuple
 
-from harness.grids import endings, store, worker
+from harness import job_process
+from harness.grids import jobs, store, worker
 from harness.grids.jobs import Job
 from harness.grids.store import Found
 from harness.slots import Slot
@@ -26,7 +27,7 @@ LOOK_EVERY = 0.5  # seconds between two looks at time limits
 @dataclass
 class _Running:
     job: Job
-    process: multiprocessing.process.BaseProcess
+    process: BaseProcess
     slot: Slot
     begun: float
     stopped: float | None = None  # when it was told to stop
@@ -71,7 +72,7 @@ class _Queue:
     def __init__(
         self, waiting: list[Job], free: list[Slot], done: set[str], failed: dict[str, str], since: dict[str, float]
     ) -> None:
-        self._context = process_context(free)
+        self._context = job_process.context(free)
         self._waiting, self._free, self._done = waiting, free, done
         self._failed, self._since = failed, since
         self._running: list[_Running] = []
@@ -142,19 +143,6 @@ class _Queue:
             yield found
 
 
-def process_context(places: Sequence[Slot]) -> multiprocessing.context.BaseContext:
-    """The way that processes start: forked from one with all imports on a CPU, each from nothing on GPUs.
-
-    The imports look for GPUs, and in a process forked after that CUDA works no more and CUDA_VISIBLE_DEVICES says
-    nothing (PyTorch, notes on multiprocessing, "Poison fork in multiprocessing").
-    """
-    if any(slot.gpu is not None for slot in places):
-        return multiprocessing.get_context("spawn")
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(worker.PRELOADED)
-    return context
-
-
 def _outcome(each: _Running) -> Found:
     """A job after its process has ended; the reason of a failure that the process could not write is written here."""
     job, status = each.job, each.process.exitcode
@@ -165,9 +153,9 @@ def _outcome(each: _Running) -> Found:
         return Found(job=job, state="unfinished", reason="another process works in its folder")
     reason = found.reason
     if each.stopped is not None:
-        reason = endings.over_budget(job)
+        reason = jobs.over_budget(job)
     elif not reason or (status is not None and status < 0):
-        reason = endings.of_status(job.path / store.LOG, status)
+        reason = job_process.ending(job.path / store.LOG, status)
     if reason != found.reason:
         store.fail(job, reason)
     return Found(job=job, state="failed", reason=reason)
@@ -175,12 +163,12 @@ def _outcome(each: _Running) -> Found:
 
 def _stop(each: _Running) -> None:
     """Interrupt a job as Ctrl-C does."""
-    worker.end(each.process, signal.SIGINT)
+    job_process.end(each.process, signal.SIGINT)
 
 
 def _kill(each: _Running) -> None:
     """End what is left of a job, its loader processes too."""
-    worker.end(each.process, signal.SIGKILL)
+    job_process.end(each.process, signal.SIGKILL)
     each.process.join()
 
 

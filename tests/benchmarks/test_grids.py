@@ -31,7 +31,7 @@ def test_jobs_at_once_are_faster_by_their_number_where_they_only_wait(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(queue.worker, "work", jobs.work)
-    monkeypatch.setattr(queue.worker, "PRELOADED", ["tests.harness.grids.jobs"])
+    monkeypatch.setattr(queue.job_process, "PRELOADED", ["tests.harness.grids.jobs"])
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
     places = slots.slots(Hardware(kind="cpu", bf16=False), 2)
     monkeypatch.setattr(slots, "slots", lambda machine, count: places[:count])

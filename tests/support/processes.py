@@ -62,6 +62,10 @@ class Started:
         """Check for a process that has not ended."""
         return any(member.exitcode is None for member in self._members)
 
+    def errors(self) -> str:
+        """Standard error so far, of all processes."""
+        return "".join(path.read_text() for path in sorted(Path(self._files.name).glob("err.*")))
+
     @property
     def pid(self) -> int:
         """Of the process, the first one of a group."""

@@ -14,8 +14,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness import hardware
-from harness.grids import endings, jobs, store, worker
+from harness import hardware, job_process
+from harness.grids import jobs, store, worker
 from harness.grids.jobs import Job
 from harness.grids.queue import GRACE, LOOK_EVERY
 from harness.workdir import write_json
@@ -99,11 +99,11 @@ class GridJob:
         while (status := self._process.poll()) is None:
             if job.minutes and spent + time.monotonic() - self._begun > 60 * job.minutes:
                 self._stop()
-                return endings.over_budget(job)
+                return jobs.over_budget(job)
             time.sleep(LOOK_EVERY)
         while status and self._ending:  # a job that ends by itself now would not be requeued
             time.sleep(LOOK_EVERY)
-        return endings.of_status(job.path / store.LOG, status) if status else ""
+        return job_process.ending(job.path / store.LOG, status) if status else ""
 
     def _no_requeue(self, job: Job, seconds: float) -> str:
         """The reason why a job that was stopped does not go on later; empty where it does."""
@@ -141,7 +141,7 @@ def _as_child() -> None:
     """Die with this process, and leave to it what SLURM signals to all; ran between fork and exec."""
     from submitit import JobEnvironment
 
-    worker.end_with_parent()
+    job_process.end_with_parent()
     signal.signal(getattr(signal, f"SIG{JobEnvironment.USR_SIG}"), signal.SIG_IGN)
 
 

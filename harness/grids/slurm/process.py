@@ -7,13 +7,13 @@ import os
 import sys
 from pathlib import Path
 
-from harness import cpu_runtime, distributed, signals
+from harness import cpu_runtime, distributed, job_process, signals
 from harness.grids import worker
 
 
 def main(file: Path) -> int:
     """Carry out the specification in a file; returns an exit status of `harness.grids.worker`."""
-    worker.end_with_parent()
+    job_process.end_with_parent()
     distributed.start()
     specification = json.loads(file.read_text(encoding="utf-8"))
     return worker.status(specification, threads=int(os.environ["OMP_NUM_THREADS"]))

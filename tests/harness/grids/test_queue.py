@@ -32,7 +32,7 @@ pytestmark = pytest.mark.spawn
 def light(monkeypatch: pytest.MonkeyPatch) -> None:
     """Workers that train nothing, forked from a process without PyTorch."""
     monkeypatch.setattr(queue.worker, "work", jobs.work)
-    monkeypatch.setattr(queue.worker, "PRELOADED", ["tests.harness.grids.jobs"])
+    monkeypatch.setattr(queue.job_process, "PRELOADED", ["tests.harness.grids.jobs"])
     monkeypatch.setattr(queue, "GRACE", 1.0)
 
 
