@@ -127,6 +127,7 @@ def _fail(args: argparse.Namespace, text: str, status: int) -> int:
     if args.json:
         with contextlib.suppress(OSError):
             print(_json({"error": text}), flush=True)
+    distributed.tell_launcher(text)
     return status
 
 

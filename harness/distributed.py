@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import json
 import os
 import sys
 import threading
@@ -79,6 +80,17 @@ def end(status: int = 0) -> NoReturn:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)
+
+
+def tell_launcher(text: str) -> None:
+    """Say to torchrun why this process ends, in the form of torch.distributed.elastic's error files.
+
+    torchrun prints, as their traceback, what the processes said, and where there is nothing an advice on tracebacks.
+    """
+    if path := os.environ.get("TORCHELASTIC_ERROR_FILE"):
+        told = {"message": text, "extraInfo": {"py_callstack": text, "timestamp": str(int(time.time()))}}
+        with contextlib.suppress(OSError):
+            Path(path).write_text(json.dumps({"message": told}))
 
 
 def rank() -> int:

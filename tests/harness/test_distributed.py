@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
 
 from backbones.errors import InputError
 from harness import distributed
@@ -100,3 +101,15 @@ def test_a_file_that_never_appears_is_told(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(distributed, "VISIBLE_WITHIN", 0.1)
     with pytest.raises(InputError, match="all machines share"):
         distributed.wait_for(tmp_path / "absent")
+
+
+def test_torchrun_is_told_why_a_process_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    file = tmp_path / "error.json"
+    monkeypatch.setenv("TORCHELASTIC_ERROR_FILE", str(file))
+    assert main(["score", "imagenet", str(tmp_path / "absent.jsonl"), "--data", str(tmp_path)]) == 1
+    failure = ProcessFailure(local_rank=0, pid=1, exitcode=1, error_file=str(file))
+    told = capsys.readouterr().err.removeprefix("harness: ").strip()
+    assert failure.message["message"] == failure.message["extraInfo"]["py_callstack"] == told
+    assert failure.timestamp > 0
