@@ -3,7 +3,7 @@
 The main process of a run gets SIGKILL at a random moment, and the same command starts at once, up to five times before
 it may end. What it leaves then has to be what a run leaves that nothing interrupted: the same weights, predictions,
 bootstrap draws and rows, to the last bit, and no file more. Of two processes the first is killed, and the other one has
-ten seconds to end by itself.
+ten seconds to end by itself, or to say that it waits for the first.
 """
 
 from __future__ import annotations
