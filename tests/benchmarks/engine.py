@@ -25,6 +25,8 @@ figure; the exit status is 1 when it is more.
 Last figures:
     Two cores of an AMD EPYC, torch 2.11.0, base, batch 8, bf16, 20 steps: bare 2.99 s, engine 2.98 s a step,
     overhead -0.1 % ± 0.3; outside model and optimizer 0.2 %.
+    Since checks of losses, weights and checkpoints were added, another AMD EPYC, 40 steps: bare 2.96 s, engine 2.90 s,
+    overhead -0.9 % ± 0.6; outside model and optimizer 0.5 %.
 """
 
 from __future__ import annotations
