@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> CommandOutput:
             console.print()
             title = "Results that cannot stand in the table"
             drawn_table(title, board_texts.APART, board_texts.apart_cells(filled.apart[-LATEST:]))(console)
-            if older := len(filled.apart[:-LATEST]):
+            if (older := len(filled.apart) - LATEST) > 0:
                 console.print(f"{older:,} older ones are left out here; --format csv has them.", markup=False)
 
     return CommandOutput(filled, show, ok=not problems)

@@ -12,20 +12,17 @@ Last figures:
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from statistics import median
 
 from leaderboards.rows import write
+from tests.benchmarks import child, timing
 from tests.benchmarks.report import Report, arguments
 from tests.support.rows import of_run
 
 TARGET = 3.0  # seconds
-REPOSITORY = Path(__file__).parents[2]
 TABLE = "harness table overview"
 
 
@@ -38,11 +35,11 @@ def results(path: Path, *, rows: int) -> Path:
 def measure(path: Path, *, rows: int, rounds: int) -> Report:
     """Time both; the first, untimed round writes the byte code."""
     commands = {
-        "pandas.read_csv": ["-c", f"import pandas; pandas.read_csv({str(path)!r})"],
-        TABLE: ["-m", "harness", "table", "overview", "--results", str(path)],
+        "pandas.read_csv": [sys.executable, "-c", f"import pandas; pandas.read_csv({str(path)!r})"],
+        TABLE: [sys.executable, "-m", "harness", "table", "overview", "--results", str(path)],
     }
-    taken = {name: [_seconds(command) for _ in range(rounds + 1)][1:] for name, command in commands.items()}
-    found = [{"command": name, "seconds": median(seconds)} for name, seconds in taken.items()]
+    taken = {name: [child.run(command).processor for _ in range(rounds + 1)][1:] for name, command in commands.items()}
+    found = [{"command": name, "seconds": seconds} for name, seconds in timing.medians(taken).items()]
     return Report(
         title=f"A leaderboard of {rows:,} rows, median of {rounds}",
         rows=found,
@@ -52,14 +49,6 @@ def measure(path: Path, *, rows: int, rounds: int) -> Report:
             if row["command"] == TABLE and row["seconds"] > TARGET
         ],
     )
-
-
-def _seconds(arguments: Sequence[str]) -> float:
-    """Processor time of a Python process, which other load of the machine stretches less than the clock's."""
-    before = os.times()
-    subprocess.run([sys.executable, *arguments], check=True, capture_output=True, cwd=REPOSITORY)
-    after = os.times()
-    return after.children_user + after.children_system - before.children_user - before.children_system
 
 
 def main(argv: Sequence[str] | None = None) -> int:
